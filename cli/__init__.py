@@ -1,0 +1,1 @@
+"""The `lorikeet` command: starts the system, talks to it, and administers it."""

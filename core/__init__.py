@@ -1,0 +1,1 @@
+"""What the API and the workers both stand on; has no process of its own."""

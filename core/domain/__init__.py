@@ -1,0 +1,1 @@
+"""The nouns and the rules; standard library and pydantic only."""

@@ -1,0 +1,1 @@
+"""One file per outside system; vendors are named here and nowhere else."""

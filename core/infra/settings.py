@@ -1,0 +1,84 @@
+"""Environment → frozen Settings; built by main files only, passed down."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting of every process. `.env.example` shows each with its default and unit.
+
+    A field's environment variable is its name in capitals.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    # Outside systems. No default: `lorikeet up` fills in its embedded servers, compose its services.
+    database_url: str = Field(description="Postgres, as postgresql://user:password@host:port/name")
+    redis_url: str = Field(description="Redis or Valkey, as redis://[:password@]host:port/number")
+    s3_endpoint_url: str | None = Field(default=None, description="S3 endpoint; empty means AWS")
+    s3_bucket: str = Field(description="bucket of every artifact; created when missing")
+    s3_access_key_id: str = Field(description="S3 access key id")
+    s3_secret_access_key: SecretStr = Field(description="S3 secret access key")
+    s3_region: str = Field(default="us-east-1", description="S3 region")
+    s3_public_endpoint_url: str | None = Field(
+        default=None,
+        description="S3 endpoint as clients reach it; empty means that clients get files through the API",
+    )
+    secret_key: SecretStr = Field(min_length=32, description="signs the URLs and tokens that the API hands out")
+
+    # The API.
+    host: str = Field(default="127.0.0.1", description="address that the API listens on")
+    port: int = Field(default=5000, ge=1, le=65535, description="port that the API listens on")
+    public_url: str | None = Field(default=None, description="the API's address as clients reach it")
+    default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
+    url_lifetime_seconds: PositiveInt = Field(default=3600, description="seconds a download URL stays valid")
+    max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
+    max_queued_seconds: PositiveFloat = Field(
+        default=3600.0, description="seconds of estimated work one tenant may have waiting"
+    )
+    max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
+    retention_days: PositiveInt = Field(default=30, description="days a finished job and its images are kept")
+
+    # The job's life.
+    lease_seconds: PositiveFloat = Field(default=30.0, description="seconds a claim lives without a heartbeat")
+    stall_seconds: PositiveFloat = Field(
+        default=900.0, description="seconds without progress after which a running job is taken back"
+    )
+    sweep_seconds: PositiveFloat = Field(default=2.0, description="seconds between two rounds of upkeep")
+    ring_seconds: PositiveFloat = Field(default=15.0, description="seconds before a doorbell is rung again")
+    poll_seconds: PositiveFloat = Field(default=5.0, description="seconds an idle worker waits before it polls")
+
+    # The workers.
+    data_dir: Path = Field(default=Path("data"), description="folder of everything kept on this machine")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device of the engine")
+    torch_threads: PositiveInt = Field(default=1, description="CPU threads of one worker's torch")
+    generation_slots: PositiveInt = Field(default=4, description="jobs one generation worker holds at once")
+    checkpoint_seconds: PositiveFloat = Field(default=60.0, description="seconds between training checkpoints")
+    adapter_cache_bytes: PositiveInt = Field(default=2 * 2**30, description="bytes of adapter files kept on disk")
+    hf_token: SecretStr | None = Field(default=None, description="token for gated models on the Hugging Face hub")
+
+    # What is said.
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least log level shown")
+    log_format: Literal["json", "console"] = Field(default="json", description="form of the log lines")
+
+    @property
+    def model_dir(self) -> Path:
+        """Folder of base models fetched from S3 or a hub."""
+        return self.data_dir / "models"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of files that can be fetched again."""
+        return self.data_dir / "cache"
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`.
+
+    Raises:
+        pydantic.ValidationError: a setting is missing or out of range; the message names it.
+    """
+    return Settings()  # type: ignore[call-arg]  # pydantic-settings fills the fields

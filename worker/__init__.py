@@ -1,0 +1,1 @@
+"""Job id in, artifacts out."""
