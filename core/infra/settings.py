@@ -81,4 +81,4 @@ def load_settings() -> Settings:
     Raises:
         pydantic.ValidationError: a setting is missing or out of range; the message names it.
     """
-    return Settings()  # type: ignore[call-arg]  # pydantic-settings fills the fields
+    return Settings()

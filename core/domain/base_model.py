@@ -1,0 +1,111 @@
+"""A base model: where it comes from, what family it is, how it is loaded."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field, field_validator
+
+from core.domain.generation import GenerationDefaults
+from core.domain.value import Bool, Name, Specification, Text
+
+
+class ModelFamily(StrEnum):
+    """What adapters are made for: an adapter of one family does not fit another."""
+
+    SD1 = "sd1"
+    SD2 = "sd2"
+    SDXL = "sdxl"
+
+
+class ModelStatus(StrEnum):
+    """A model serves requests once a worker has fetched, checked and loaded it."""
+
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class SourceKind(StrEnum):
+    FOLDER = "folder"
+    S3 = "s3"
+    HUB = "hub"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the files are: an absolute folder, an `s3://bucket/prefix`, or a hub id with its pinned revision."""
+
+    kind: SourceKind
+    location: str
+
+
+def parse_source(source: str) -> ModelSource:
+    """Tell the three kinds of source apart by their form."""
+    if source.startswith("s3://"):
+        return ModelSource(SourceKind.S3, source.removesuffix("/"))
+    if source.startswith(("/", "./", "../")):
+        return ModelSource(SourceKind.FOLDER, source)
+    return ModelSource(SourceKind.HUB, source)
+
+
+class LoadOptions(Specification):
+    """How a worker loads the model. `auto` takes bfloat16 or float16 on a GPU, float32 on a CPU."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    attention_slicing: Bool = False
+    vae_tiling: Bool = False
+    cpu_offload: Literal["none", "model", "sequential"] = "none"
+
+
+class BaseModelSpec(Specification):
+    """A request to register a base model."""
+
+    name: Name
+    source: Annotated[
+        Text,
+        Field(
+            min_length=1,
+            max_length=1000,
+            examples=["/data/models/my-model", "s3://bucket/prefix", "owner/name"],
+        ),
+    ]
+    revision: Annotated[Text, Field(max_length=40)] | None = None
+    description: Annotated[Text, Field(max_length=2000)] = ""
+    options: LoadOptions = LoadOptions()
+    defaults: GenerationDefaults | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _three_forms(cls, source: str) -> str:
+        parsed = parse_source(source)
+        if parsed.kind is SourceKind.HUB and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+            raise ValueError("must be an absolute folder, s3://bucket/prefix, or a hub id owner/name")
+        return source
+
+
+@dataclass(frozen=True)
+class ModelHandle:
+    """What a worker needs to know of a base model to load it."""
+
+    id: UUID
+    name: str
+    source: str
+    revision: str | None
+    options: LoadOptions
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a worker found when it checked a base model.
+
+    `modules` maps each module that a LoRA may change, named as in diffusers and beginning with `unet.`,
+    `text_encoder.` or `text_encoder_2.`, to the shape of its weight.
+    """
+
+    family: ModelFamily
+    defaults: GenerationDefaults
+    modules: dict[str, tuple[int, ...]]

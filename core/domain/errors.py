@@ -1,0 +1,168 @@
+"""Every error the project raises on purpose, each with a stable code.
+
+LorikeetError
+├── InvalidInput            the caller can fix it; names each field
+│   └── IdempotencyKeyReuse
+├── Unauthorized            no key, or a wrong one
+├── NotFound                does not exist, or belongs to another tenant
+├── Conflict                the state does not allow it
+├── QueueFull               try again later
+├── Unavailable             a system behind us is down
+├── JobFailure              ends a job as failed; the message is for its owner
+│   ├── ModelUnusable
+│   ├── AdapterUnusable
+│   ├── DatasetUnusable
+│   ├── OutOfMemory
+│   └── TrainingDiverged
+└── JobStopped              ends a run without failing the job
+    ├── OwnershipLost           another worker holds the job now
+    ├── JobCanceled             its owner asked for it
+    └── JobInterrupted          the worker drains; the job goes back to the queue
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One field that is wrong: `field` is its dotted path, `message` says what to change."""
+
+    field: str
+    message: str
+
+
+class LorikeetError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidInput(LorikeetError):
+    """The request is not valid."""
+
+    code = "validation_error"
+
+    def __init__(self, problems: Sequence[FieldProblem], message: str | None = None) -> None:
+        super().__init__(message or "; ".join(f"{p.field}: {p.message}" for p in problems))
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, field: str, message: str) -> "InvalidInput":
+        return cls([FieldProblem(field, message)])
+
+
+class IdempotencyKeyReuse(InvalidInput):
+    """This Idempotency-Key was used for a different request."""
+
+    code = "idempotency_key_reuse"
+
+    def __init__(self) -> None:
+        problem = FieldProblem("Idempotency-Key", "was used for a different request; use a new key")
+        super().__init__([problem], "This Idempotency-Key was used for a different request.")
+
+
+class Unauthorized(LorikeetError):
+    """A valid API key is required: send `Authorization: Bearer <key>`."""
+
+    code = "unauthorized"
+
+
+class NotFound(LorikeetError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class Conflict(LorikeetError):
+    """The current state does not allow this."""
+
+    code = "conflict"
+
+
+class QueueFull(LorikeetError):
+    """Too much work is waiting already."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 10) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(LorikeetError):
+    """A system this service needs is not reachable right now."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class JobFailure(LorikeetError):
+    """The job cannot be done."""
+
+    code = "job_failed"
+
+
+class ModelUnusable(JobFailure):
+    """The base model cannot be loaded."""
+
+    code = "model_unusable"
+
+
+class AdapterUnusable(JobFailure):
+    """The adapter cannot be used with this base model."""
+
+    code = "adapter_unusable"
+
+
+class DatasetUnusable(JobFailure):
+    """The dataset cannot be used."""
+
+    code = "dataset_unusable"
+
+
+class OutOfMemory(JobFailure):
+    """The device has not enough memory for this request."""
+
+    code = "out_of_memory"
+
+
+class TrainingDiverged(JobFailure):
+    """The training loss became infinite or not a number."""
+
+    code = "training_diverged"
+
+
+class JobStopped(LorikeetError):
+    """The run was stopped."""
+
+    code = "job_stopped"
+
+
+class OwnershipLost(JobStopped):
+    """Another worker holds this job now."""
+
+    code = "ownership_lost"
+
+
+class JobCanceled(JobStopped):
+    """The job's owner canceled it."""
+
+    code = "job_canceled"
+
+
+class JobInterrupted(JobStopped):
+    """The worker drains; the job goes back to the queue."""
+
+    code = "job_interrupted"

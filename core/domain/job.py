@@ -1,0 +1,75 @@
+"""A job's kinds, its statuses, and the transitions between them.
+
+    queued ──► running ──► succeeded | failed | canceled | expired
+      ▲           │
+      └───────────┘  lease lost, or the worker drains
+    queued ──► canceled | expired
+
+A running job whose cancel was asked for is shown as `canceling` until its worker has let go.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    GENERATION = "generation"
+    TRAINING = "training"
+    REGISTRATION = "registration"  # fetch a base model, check it, load it once
+
+
+class WorkerKind(StrEnum):
+    """What a worker process is for: pictures at once, or one long training."""
+
+    GENERATION = "generation"
+    TRAINING = "training"
+
+
+KINDS_OF_WORKER: dict[WorkerKind, tuple[JobKind, ...]] = {
+    WorkerKind.GENERATION: (JobKind.GENERATION, JobKind.REGISTRATION),
+    WorkerKind.TRAINING: (JobKind.TRAINING,),
+}
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELING = "canceling"  # shown only; stored as running with cancel_requested
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+STORED = frozenset(JobStatus) - {JobStatus.CANCELING}
+TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED})
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELED, JobStatus.EXPIRED}),
+    JobStatus.RUNNING: TERMINAL | {JobStatus.QUEUED},
+}
+
+MAX_CRASHES = 3
+"""Leases a job may lose before it is taken for the thing that kills its workers."""
+
+MAX_ATTEMPTS = 3
+"""Unexpected errors of the work before the job fails."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `step` of `steps` done, and what it does now."""
+
+    step: int = 0
+    steps: int = 0
+    message: str = ""
+
+    @property
+    def value(self) -> float:
+        """Share done, 0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
+
+def retry_delay(failure_count: int) -> timedelta:
+    """Wait before a job runs again after its n-th failure or crash: 1, 2, 4 … at most 60 seconds."""
+    return timedelta(seconds=min(60, 2 ** max(0, failure_count - 1)))

@@ -1,0 +1,184 @@
+"""S3 through boto3: the bytes of every artifact."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from core.domain.errors import NotFound, Unavailable
+from core.infra.settings import Settings
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+class ObjectStore:
+    """One bucket. Safe to share between threads.
+
+    Every method raises `Unavailable` when the store cannot be reached or refuses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.bucket = settings.s3_bucket
+        self._client = _client(settings, settings.s3_endpoint_url)
+        self._public = _client(settings, settings.s3_public_endpoint_url) if settings.s3_public_endpoint_url else None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether clients reach the store themselves, so that a presigned URL is of use to them."""
+        return self._public is not None
+
+    def create_bucket(self) -> None:
+        """Make the bucket unless it exists."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            if _code(error) not in _MISSING | {"NoSuchBucket"}:
+                raise Unavailable(f"The object store refused: {error}") from error
+            self._client.create_bucket(Bucket=self.bucket)
+        except BotoCoreError as error:
+            raise Unavailable(f"The object store is not reachable: {error}") from error
+
+    def put(self, key: str, body: bytes | IO[bytes], *, content_type: str) -> None:
+        """Write an object; a second write of a key replaces the first."""
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"The object store did not take {key}: {error}") from error
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object.
+
+        Raises:
+            NotFound: no such key.
+        """
+        try:
+            return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            raise _translated(error, key) from error
+        except BotoCoreError as error:
+            raise Unavailable(f"The object store did not give {key}: {error}") from error
+
+    def stream(self, key: str, *, chunk_bytes: int = 2**18) -> Iterator[bytes]:
+        """Read an object piece by piece; the first piece is asked for at once, so a missing key raises here."""
+        try:
+            body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        except ClientError as error:
+            raise _translated(error, key) from error
+        except BotoCoreError as error:
+            raise Unavailable(f"The object store did not give {key}: {error}") from error
+        return body.iter_chunks(chunk_bytes)
+
+    def upload(self, path: Path, key: str, *, content_type: str = "application/octet-stream") -> None:
+        """Write a file, in parts where it is large."""
+        try:
+            self._client.upload_file(str(path), self.bucket, key, ExtraArgs={"ContentType": content_type})
+        except (BotoCoreError, ClientError, boto3.exceptions.Boto3Error) as error:
+            raise Unavailable(f"The object store did not take {key}: {error}") from error
+
+    def download(self, key: str, path: Path, *, bucket: str | None = None) -> None:
+        """Read an object into a file; the file appears only when it is whole.
+
+        Raises:
+            NotFound: no such key.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._client.download_file(bucket or self.bucket, key, str(path))
+        except ClientError as error:
+            raise _translated(error, key) from error
+        except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
+            raise Unavailable(f"The object store did not give {key}: {error}") from error
+
+    def list(self, prefix: str, *, bucket: str | None = None) -> Iterator[tuple[str, int]]:
+        """Every (key, size in bytes) that begins with `prefix`."""
+        try:
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket or self.bucket, Prefix=prefix
+            ):
+                for entry in page.get("Contents", []):
+                    yield entry["Key"], entry["Size"]
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"The object store did not list {prefix}: {error}") from error
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, or None where there is none."""
+        try:
+            return self._client.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no such key is fine."""
+        try:
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"The object store did not delete {key}: {error}") from error
+
+    def presign_get(self, key: str, *, content_type: str, file_name: str, lifetime_seconds: int) -> str:
+        """A URL that gives the object to whoever holds it. Only where the store `is_public`."""
+        assert self._public is not None
+        return self._public.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": key,
+                "ResponseContentType": content_type,
+                "ResponseContentDisposition": f'inline; filename="{file_name}"',
+            },
+            ExpiresIn=lifetime_seconds,
+        )
+
+    def presign_put(self, key: str, *, lifetime_seconds: int) -> str:
+        """A URL to which whoever holds it may PUT the object. Only where the store `is_public`."""
+        assert self._public is not None
+        return self._public.generate_presigned_url(
+            "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime_seconds
+        )
+
+    def check(self) -> None:
+        """Ask the store for its bucket."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"The object store is not reachable: {error}") from error
+
+
+def _client(settings: Settings, endpoint_url: str | None) -> "S3Client":
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=settings.s3_access_key_id,
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+        region_name=settings.s3_region,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # Stores other than AWS answer 501 to the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 3},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=32,
+        ),
+    )
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _translated(error: ClientError, key: str) -> NotFound | Unavailable:
+    if _code(error) in _MISSING:
+        return NotFound(f"There is no object {key}.")
+    return Unavailable(f"The object store did not give {key}: {error}")
