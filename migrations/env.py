@@ -1,0 +1,49 @@
+"""Runs the migrations, one process at a time, and never waits long for a lock."""
+
+import os
+
+from alembic import context
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Connection
+
+from core.infra.table import Base
+
+MIGRATION_LOCK = 0x10121  # any number, the same for every process that migrates
+
+
+def run(connection: Connection) -> None:
+    """Migrate over an open connection."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=False,
+    )
+    with context.begin_transaction():
+        # Held to the end of the transaction: a second process waits here, then finds nothing left to do.
+        connection.execute(text("SET LOCAL statement_timeout = '15min'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        context.run_migrations()
+
+
+def database_url() -> str:
+    """The URL given by a caller from Python, or the environment's DATABASE_URL."""
+    url = context.config.attributes.get("database_url") or os.environ.get("DATABASE_URL")
+    if not url:
+        raise SystemExit(
+            "DATABASE_URL is not set: give the Postgres to migrate, as postgresql://user:password@host/name"
+        )
+    return str(url)
+
+
+if context.is_offline_mode():
+    context.configure(url="postgresql://", target_metadata=Base.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    engine = create_engine(database_url())
+    with engine.connect() as connection:
+        run(connection)
+    engine.dispose()
