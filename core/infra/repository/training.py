@@ -1,0 +1,33 @@
+"""Queries on checkpoints and training metrics."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core.domain.training import TrainingMetric
+from core.infra.table import Checkpoint, TrainingMetricRow
+
+
+def upsert_metrics(session: Session, *, job_id: UUID, metrics: Sequence[TrainingMetric]) -> None:
+    statement = insert(TrainingMetricRow).values([{"job_id": job_id} | metric.model_dump() for metric in metrics])
+    columns = ("loss", "learning_rate", "gradient_norm")
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "step"], set_={name: statement.excluded[name] for name in columns}
+        )
+    )
+
+
+def metrics_of(session: Session, *, job_id: UUID, after_step: int, limit: int) -> Sequence[TrainingMetricRow]:
+    """Metrics by step, ascending."""
+    query = select(TrainingMetricRow).where(TrainingMetricRow.job_id == job_id, TrainingMetricRow.step > after_step)
+    return session.scalars(query.order_by(TrainingMetricRow.step).limit(limit)).all()
+
+
+def checkpoints_of(session: Session, *, job_id: UUID) -> Sequence[Checkpoint]:
+    """Checkpoints, newest step first."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    return session.scalars(query.order_by(Checkpoint.step.desc(), Checkpoint.claim_epoch.desc())).all()

@@ -1,0 +1,39 @@
+"""Structured logs, bound to request and job id."""
+
+import logging
+import sys
+
+import structlog
+
+from core.infra.settings import Settings
+
+
+def configure_logging(settings: Settings, *, process: str) -> None:
+    """Send every log line, ours and the libraries', to standard output as one JSON object (or for people)."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    console = settings.log_format == "console"
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    )
+    last: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if not console:
+        last.append(structlog.processors.format_exc_info)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*last, renderer]))
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    for name in ("botocore", "boto3", "urllib3", "httpx", "httpcore", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(process=process)

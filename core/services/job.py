@@ -1,0 +1,207 @@
+"""What a client does with a job: submit it, read it, cancel it."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from core.domain.errors import IdempotencyKeyReuse, InvalidInput, NotFound, QueueFull
+from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
+from core.infra.database import after_commit
+from core.infra.repository import job as jobs
+from core.infra.table import Job
+from core.infra.task_queue import TaskQueue
+
+_GUESSED_SECONDS_PER_UNIT = 0.01
+"""Before the first job of its kind is done; a GPU is faster, a laptop slower."""
+
+ALIVE_SECONDS = 30.0
+"""A worker that was not seen for so long does not count."""
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """The client's key, and the digest of the request it came with."""
+
+    key: str
+    request_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A checked request, with nothing left open, ready to become a job.
+
+    `work_units` is the size of the work in units of which one takes about equally long for every job of this
+    kind on this base model.
+    """
+
+    tenant_id: UUID
+    kind: JobKind
+    spec: dict[str, Any]
+    plan: dict[str, Any]
+    base_model_id: UUID
+    work_units: float
+    dataset_id: UUID | None = None
+    idempotency: Idempotency | None = None
+    cancel_after: timedelta | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a queued job's owner may expect: 0 is first in line; the wait is in seconds, None where nobody works."""
+
+    queue_position: int | None
+    estimated_wait_seconds: float | None
+
+
+def find_replay(session: Session, *, tenant_id: UUID, idempotency: Idempotency) -> Job | None:
+    """The job that an earlier request with this key made, if any.
+
+    Raises:
+        IdempotencyKeyReuse: the key came with another request.
+    """
+    job = jobs.by_idempotency_key(session, tenant_id=tenant_id, key=idempotency.key)
+    if job is not None and job.request_sha256 != idempotency.request_sha256:
+        raise IdempotencyKeyReuse
+    return job
+
+
+def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_queued_seconds: float) -> Job:
+    """Write the job's row; its doorbell rings after the commit.
+
+    The same idempotency key and request give the same job, however many ask at once.
+
+    Raises:
+        QueueFull: the tenant has too much work waiting.
+        IdempotencyKeyReuse: the key came with another request.
+    """
+    rate = jobs.seconds_per_unit(session, base_model_id=submission.base_model_id, kind=submission.kind)
+    cost = submission.work_units * (rate or _GUESSED_SECONDS_PER_UNIT)
+    waiting = jobs.waiting_cost(session, tenant_id=submission.tenant_id)
+    if waiting > 0 and waiting + cost > max_queued_seconds:
+        raise QueueFull(
+            f"About {waiting:.0f} seconds of your work are waiting; at most {max_queued_seconds:.0f} may.",
+            retry_after_seconds=max(1, min(600, round(waiting + cost - max_queued_seconds))),
+        )
+    job = jobs.insert_unless_replayed(session, _row(submission, cost))
+    if job is None:
+        assert submission.idempotency is not None
+        replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
+        assert replay is not None
+        return replay
+    kind, job_id = submission.kind, job.id
+    after_commit(session, lambda: _ring(queue, kind, job_id))
+    return job
+
+
+def _ring(queue: TaskQueue, kind: JobKind, job_id: UUID) -> None:
+    queue.ring(kind, job_id)
+
+
+def _row(submission: Submission, cost: float) -> dict[str, Any]:
+    idempotency = submission.idempotency
+    return {
+        "id": uuid4(),
+        "tenant_id": submission.tenant_id,
+        "kind": submission.kind,
+        "spec": submission.spec,
+        "plan": submission.plan,
+        "base_model_id": submission.base_model_id,
+        "dataset_id": submission.dataset_id,
+        "priority": submission.priority,
+        "work_units": submission.work_units,
+        "cost_seconds": cost,
+        "rung_at": func.now(),
+        "deadline_at": func.now() + submission.cancel_after if submission.cancel_after else None,
+        "idempotency_key": idempotency.key if idempotency else None,
+        "request_sha256": idempotency.request_sha256 if idempotency else None,
+    }
+
+
+def get(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """A tenant's job with its artifacts.
+
+    Raises:
+        NotFound: no such job, or another tenant's.
+    """
+    job = jobs.by_id(session, tenant_id=tenant_id, job_id=job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def list_page(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    status: JobStatus | None = None,
+    kind: JobKind | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+) -> tuple[Sequence[Job], str | None]:
+    """A tenant's jobs, newest first, and the cursor of the next page, None at the end.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours.
+    """
+    before = read_cursor(cursor) if cursor else None
+    found = jobs.page(session, tenant_id=tenant_id, status=status, kind=kind, before=before, limit=limit + 1)
+    shown = found[:limit]
+    return shown, make_cursor(shown[-1].created_at, shown[-1].id) if len(found) > limit else None
+
+
+def make_cursor(created_at: datetime, row_id: UUID) -> str:
+    """Where a page ended, as opaque text."""
+    return base64.urlsafe_b64encode(json.dumps([created_at.isoformat(), str(row_id)]).encode()).decode()
+
+
+def read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Where the last page ended.
+
+    Raises:
+        InvalidInput: not made by `make_cursor`.
+    """
+    try:
+        created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        moment = datetime.fromisoformat(created_at)
+        if moment.tzinfo is None:
+            raise ValueError("no time zone")
+        return moment, UUID(row_id)
+    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
+        raise InvalidInput.of("cursor", "must be the next_cursor of an earlier page") from error
+
+
+def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """Cancel a queued job at once, ask a running one to stop, leave a finished one as it is.
+
+    Raises:
+        NotFound: no such job, or another tenant's.
+    """
+    jobs.request_cancel(session, tenant_id=tenant_id, job_id=job_id)
+    return get(session, tenant_id=tenant_id, job_id=job_id)
+
+
+def shown_status(job: Job) -> JobStatus:
+    """The status a client sees."""
+    status = JobStatus(job.status)
+    return JobStatus.CANCELING if status is JobStatus.RUNNING and job.cancel_requested else status
+
+
+def outlook(session: Session, job: Job) -> Outlook:
+    """Where a job stands in line; nothing to expect once it runs."""
+    if job.status != JobStatus.QUEUED:
+        return Outlook(None, None)
+    worker = next(kind for kind, kinds in KINDS_OF_WORKER.items() if job.kind in kinds)
+    position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
+    slots = jobs.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    # Slots of a generation worker share one device, so they shorten nobody's wait; workers do.
+    lanes = slots if worker is WorkerKind.TRAINING else min(slots, 1)
+    return Outlook(position, round(seconds / lanes, 1) if lanes else None)

@@ -1,0 +1,215 @@
+"""What a worker does with a job it holds: claim, heartbeat, finish, fail, give back. Every write is fenced."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from core.domain.adapter import AdapterManifest
+from core.domain.base_model import LoadOptions, ModelFacts, ModelHandle, ModelStatus
+from core.domain.errors import LorikeetError, OwnershipLost
+from core.domain.job import MAX_ATTEMPTS, TERMINAL, JobKind, JobStatus, Progress, WorkerKind, retry_delay
+from core.domain.outcome import Outcome, Output
+from core.infra.repository import job as jobs
+from core.infra.table import Adapter, Artifact, Job, StableDiffusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A job as the worker that holds it sees it. `claim_epoch` fences everything the worker writes."""
+
+    job_id: UUID
+    claim_epoch: int
+    kind: JobKind
+    tenant_id: UUID
+    plan: dict[str, Any]
+    model: ModelHandle
+    dataset_id: UUID | None
+
+
+def claim_next(session: Session, *, kinds: Sequence[JobKind], worker_id: str, lease_seconds: float) -> Claim | None:
+    """Take the job that is first in line, if any; two workers never get the same one."""
+    job = jobs.claim_next(session, kinds=kinds, worker_id=worker_id, lease_seconds=lease_seconds)
+    if job is None:
+        return None
+    row = session.get_one(StableDiffusion, job.base_model_id)
+    options = LoadOptions.model_validate(row.options)
+    return Claim(
+        job_id=job.id,
+        claim_epoch=job.claim_epoch,
+        kind=JobKind(job.kind),
+        tenant_id=job.tenant_id,
+        plan=job.plan,
+        model=ModelHandle(row.id, row.name, row.source, row.revision, options),
+        dataset_id=job.dataset_id,
+    )
+
+
+def heartbeat(session: Session, claim: Claim, *, lease_seconds: float, progress: Progress | None) -> bool:
+    """Keep the lease, and write progress where there is some; whether the job's owner wants it canceled.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours.
+    """
+    values: dict[str, Any] = {"lease_expires_at": func.now() + timedelta(seconds=lease_seconds)}
+    if progress is not None:
+        values |= {
+            "progress_step": progress.step,
+            "progress_steps": progress.steps,
+            "progress_message": progress.message,
+            "progress_at": func.now(),
+        }
+    canceled = jobs.renew(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values)
+    if canceled is None:
+        raise OwnershipLost
+    return canceled
+
+
+def finish(session: Session, claim: Claim, outcome: Outcome) -> None:
+    """Commit the results: the fence first, then what became true.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours; nothing is written.
+    """
+    values = {
+        "warnings": outcome.warnings,
+        "progress_step": Job.progress_steps,
+        "error_code": None,
+        "error_message": None,
+    }
+    _end(session, claim, JobStatus.SUCCEEDED, values)
+    for position, output in enumerate(outcome.outputs):
+        session.add(_artifact(claim, position, output))
+    if outcome.adapter is not None:
+        session.add(_adapter(claim, outcome.adapter, outcome.outputs))
+    if outcome.model_facts is not None:
+        _mark_ready(session.get_one(StableDiffusion, claim.model.id), outcome.model_facts)
+    _learn_rate(session, claim)
+
+
+def _end(session: Session, claim: Claim, status: JobStatus, values: dict[str, Any]) -> None:
+    if not jobs.end_run(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, status=status, values=values):
+        raise OwnershipLost
+
+
+def _artifact(claim: Claim, position: int, output: Output) -> Artifact:
+    return Artifact(
+        tenant_id=claim.tenant_id,
+        job_id=claim.job_id,
+        claim_epoch=claim.claim_epoch,
+        position=position,
+        **vars(output),
+    )
+
+
+def _adapter(claim: Claim, manifest: AdapterManifest, outputs: Sequence[Output]) -> Adapter:
+    key_of = {output.type: output.object_key for output in outputs}
+    return Adapter(
+        tenant_id=claim.tenant_id,
+        base_model_id=claim.model.id,
+        job_id=claim.job_id,
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        rank=manifest.rank,
+        alpha=manifest.alpha,
+        object_key=key_of["adapter"],
+        kohya_object_key=key_of.get("adapter_kohya"),
+        sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+        manifest=manifest.model_dump(mode="json"),
+    )
+
+
+def _mark_ready(model: StableDiffusion, facts: ModelFacts) -> None:
+    model.status, model.status_reason = ModelStatus.READY, None
+    model.family = facts.family
+    model.defaults = facts.defaults.model_dump(mode="json") | model.defaults
+    model.modules = {name: list(shape) for name, shape in facts.modules.items()}
+
+
+def _learn_rate(session: Session, claim: Claim) -> None:
+    job = session.get_one(Job, claim.job_id, populate_existing=True)
+    if job.work_units > 0 and job.execution_seconds:
+        jobs.record_rate(
+            session,
+            base_model_id=claim.model.id,
+            kind=claim.kind,
+            seconds_per_unit=job.execution_seconds / job.work_units,
+        )
+
+
+def fail(session: Session, claim: Claim, error: LorikeetError) -> None:
+    """End the job as failed, for a reason its owner can read.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours.
+    """
+    _end(session, claim, JobStatus.FAILED, {"error_code": error.code, "error_message": error.message})
+    if claim.kind is JobKind.REGISTRATION:
+        model = session.get_one(StableDiffusion, claim.model.id)
+        model.status, model.status_reason = ModelStatus.FAILED, error.message
+
+
+def fail_unexpectedly(session: Session, claim: Claim, error: Exception) -> None:
+    """Try the job again after an error nobody foresaw, up to MAX_ATTEMPTS times.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours.
+    """
+    job = session.get_one(Job, claim.job_id)
+    attempt = job.attempt + 1
+    if attempt >= MAX_ATTEMPTS:
+        fail(session, claim, LorikeetError(f"The job failed {attempt} times, last with {type(error).__name__}."))
+        return
+    values = {"attempt": attempt, "run_after": func.now() + retry_delay(attempt), "rung_at": None}
+    _end(session, claim, JobStatus.QUEUED, values)
+
+
+def mark_canceled(session: Session, claim: Claim) -> None:
+    """End the job as its owner asked.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours.
+    """
+    _end(session, claim, JobStatus.CANCELED, {})
+
+
+def give_back(session: Session, claim: Claim, *, delay: timedelta) -> None:
+    """Put the job back in line, at no cost to it: the worker drains, or a system it needs is away.
+
+    Raises:
+        OwnershipLost: the claim is no longer ours.
+    """
+    values = {"interrupt_count": Job.interrupt_count + 1, "run_after": func.now() + delay, "rung_at": None}
+    _end(session, claim, JobStatus.QUEUED, values)
+
+
+def has_ended(session: Session, claim: Claim) -> bool:
+    """After a commit whose answer was lost: whether this run's end was written."""
+    standing = jobs.standing(session, job_id=claim.job_id)
+    return standing is not None and standing[0] == claim.claim_epoch and standing[1] in TERMINAL
+
+
+def has_work(session: Session, *, kinds: Sequence[JobKind]) -> bool:
+    """Whether a job of these kinds is ready to be claimed."""
+    return jobs.has_ready(session, kinds=kinds)
+
+
+def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int) -> None:
+    """Let upkeep and the API know that this worker lives."""
+    jobs.say_alive(session, worker_id=worker_id, kind=kind, slots=slots)
+
+
+def say_gone(session: Session, *, worker_id: str) -> None:
+    """The worker ends on purpose."""
+    jobs.say_gone(session, worker_id=worker_id)
+
+
+def declare_dead(session: Session, *, worker_id: str) -> None:
+    """The worker is known to have died: its jobs need not wait for their leases to run out."""
+    jobs.expire_leases_of(session, worker_id=worker_id)

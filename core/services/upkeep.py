@@ -1,0 +1,95 @@
+"""The clockwork's verbs: take back what was dropped, ring for what waits, remove what is old. Any number may run."""
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from core.domain.base_model import ModelStatus
+from core.domain.job import KINDS_OF_WORKER, MAX_CRASHES, JobKind, JobStatus, WorkerKind, retry_delay
+from core.domain.object_key import job_prefix
+from core.infra.database import after_commit
+from core.infra.object_store import ObjectStore
+from core.infra.repository import job as jobs
+from core.infra.table import Job, StableDiffusion
+from core.infra.task_queue import TaskQueue
+from core.services.job import ALIVE_SECONDS
+
+_log = structlog.get_logger()
+_BATCH = 200
+
+
+def sweep(session: Session, *, stall_seconds: float) -> int:
+    """End or requeue jobs whose deadline passed, whose lease ran out, or whose progress stalled; how many."""
+    found = jobs.overdue(session, stall_seconds=stall_seconds, limit=_BATCH)
+    for job, is_late, _ in found:
+        if is_late:
+            _end(job, JobStatus.EXPIRED, "deadline_passed", "The job's deadline passed before it was done.")
+        elif job.cancel_requested:
+            _end(job, JobStatus.CANCELED)
+        else:
+            _take_back(session, job)
+        _log.info("swept", job_id=str(job.id), status=job.status, crash_count=job.crash_count)
+    return len(found)
+
+
+def _end(job: Job, status: JobStatus, code: str | None = None, message: str | None = None) -> None:
+    job.status, job.error_code, job.error_message = status, code, message
+    job.lease_expires_at = job.worker_id = None
+    job.completed_at = func.now()
+
+
+def _take_back(session: Session, job: Job) -> None:
+    job.crash_count += 1
+    if job.crash_count >= MAX_CRASHES:
+        message = f"Its worker died or hung {job.crash_count} times, so the job is taken for the cause."
+        _end(job, JobStatus.FAILED, "poisoned", message)
+        if job.kind == JobKind.REGISTRATION:
+            model = session.get_one(StableDiffusion, job.base_model_id)
+            model.status, model.status_reason = ModelStatus.FAILED, message
+        return
+    job.status = JobStatus.QUEUED
+    job.lease_expires_at = job.worker_id = job.rung_at = None
+    job.run_after = func.now() + retry_delay(job.crash_count)
+
+
+def ring_waiting(session: Session, *, queue: TaskQueue, ring_seconds: float) -> int:
+    """Ring again for ready jobs whose doorbell may be lost, at most twice the live slots at a time; how many."""
+    rung = 0
+    for worker, kinds in KINDS_OF_WORKER.items():
+        rung += _ring_for(session, worker, kinds, queue=queue, ring_seconds=ring_seconds)
+    return rung
+
+
+def _ring_for(
+    session: Session, worker: WorkerKind, kinds: tuple[JobKind, ...], *, queue: TaskQueue, ring_seconds: float
+) -> int:
+    slots = jobs.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    taken = jobs.take_unrung(session, kinds=kinds, ring_seconds=ring_seconds, limit=2 * slots) if slots else []
+
+    def ring() -> None:
+        for kind, job_id in taken:
+            queue.ring(kind, job_id)
+
+    after_commit(session, ring)
+    return len(taken)
+
+
+def forget(session: Session) -> None:
+    """Drop what nobody needs: idempotency keys after a day, workers not seen for an hour."""
+    jobs.forget_idempotency_keys(session, older_than=timedelta(hours=24))
+    jobs.forget_gone_workers(session, unseen_for_seconds=3600)
+
+
+def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) -> int:
+    """Delete finished jobs past their retention with all their objects; how many.
+
+    Objects go first: a crash between leaves a row whose next round finishes the work.
+    """
+    old = jobs.old_terminal(session, older_than=retention, limit=_BATCH)
+    for job in old:
+        for key, _ in list(store.list(job_prefix(job_id=job.id))):
+            store.delete(key)
+        session.delete(job)
+    return len(old)
