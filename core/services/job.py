@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -171,10 +171,7 @@ def read_cursor(cursor: str) -> tuple[datetime, UUID]:
     """
     try:
         created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
-            raise ValueError("no time zone")
-        return moment, UUID(row_id)
+        return datetime.fromisoformat(created_at).astimezone(UTC), UUID(row_id)
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
         raise InvalidInput.of("cursor", "must be the next_cursor of an earlier page") from error
 

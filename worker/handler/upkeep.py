@@ -1,0 +1,37 @@
+"""The clockwork: sweep leases, ring doorbells, remove what is old."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.orm import Session
+
+from core.domain.errors import LorikeetError
+from core.infra.task_queue import TaskQueue
+from core.services import upkeep
+from worker.runtime import Runtime
+
+_log = structlog.get_logger()
+_SELDOM = 30
+"""Ticks between two rounds of what is not urgent."""
+
+
+def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
+    """One round. A part that fails is logged, and neither stops the others nor the next round."""
+    settings = runtime.settings
+    _attempt(runtime, lambda session: upkeep.sweep(session, stall_seconds=settings.stall_seconds))
+    _attempt(runtime, lambda session: upkeep.ring_waiting(session, queue=queue, ring_seconds=settings.ring_seconds))
+    if count % _SELDOM == 0:
+        retention = timedelta(days=settings.retention_days)
+        _attempt(runtime, upkeep.forget)
+        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+
+
+def _attempt(runtime: Runtime, part: Callable[[Session], object]) -> None:
+    try:
+        with runtime.database.transaction() as session:
+            part(session)
+    except LorikeetError as error:
+        _log.warning("upkeep_failed", error=error.message)
+    except Exception:  # noqa: BLE001  # the clockwork must outlive any single failure
+        _log.exception("upkeep_failed_unexpectedly")

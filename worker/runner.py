@@ -1,0 +1,201 @@
+"""The life of any job on a worker: claim, heartbeat, run, then finish, fail, cancel or give back.
+
+The only broad try/except of the worker is here.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import structlog
+
+from core.domain.base_model import ModelHandle
+from core.domain.errors import (
+    InvalidInput,
+    JobCanceled,
+    JobFailure,
+    JobInterrupted,
+    JobStopped,
+    LorikeetError,
+    NotFound,
+    OwnershipLost,
+    Unavailable,
+)
+from core.domain.job import JobKind, Progress
+from core.domain.outcome import Outcome
+from core.services import run as runs
+from core.services.run import Claim
+from worker.runtime import Runtime
+
+_log = structlog.get_logger()
+_TICK_SECONDS = 0.5
+_HEARTBEATS_PER_LEASE = 6
+
+
+class Run:
+    """One claimed job while it runs: what to do, how far it is, whether to stop. Keeps its lease by a thread."""
+
+    def __init__(self, claim: Claim, runtime: Runtime) -> None:
+        self.claim = claim
+        self._runtime = runtime
+        self._progress: Progress | None = None
+        self._stop: JobStopped | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{claim.job_id}", daemon=True)
+
+    @property
+    def job_id(self) -> UUID:
+        return self.claim.job_id
+
+    @property
+    def claim_epoch(self) -> int:
+        return self.claim.claim_epoch
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.claim.tenant_id
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return self.claim.plan
+
+    @property
+    def model(self) -> ModelHandle:
+        return self.claim.model
+
+    def report(self, *, step: int, steps: int, message: str) -> None:
+        """Say how far the work is; written with the next heartbeat."""
+        self._progress = Progress(step, steps, message)
+
+    def should_stop(self) -> bool:
+        """Whether to stop at the next step."""
+        return self._stop is not None or self._is_interrupted()
+
+    def _is_interrupted(self) -> bool:
+        # Pictures take seconds, so a draining worker finishes them; a training goes on elsewhere from its checkpoint.
+        return self.claim.kind is JobKind.TRAINING and self._runtime.draining.is_set()
+
+    @property
+    def stop_reason(self) -> JobStopped | None:
+        """Why to stop; None while there is no reason."""
+        return self._stop or (JobInterrupted() if self._is_interrupted() else None)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        lease = self._runtime.settings.lease_seconds
+        written: Progress | None = None
+        renewed = time.monotonic()
+        while not self._ended.wait(min(_TICK_SECONDS, lease / _HEARTBEATS_PER_LEASE)):
+            progress = self._progress
+            if progress is written and time.monotonic() - renewed < lease / _HEARTBEATS_PER_LEASE:
+                continue
+            started = time.monotonic()
+            try:
+                with self._runtime.database.transaction() as session:
+                    fresh = progress if progress is not written else None
+                    canceled = runs.heartbeat(session, self.claim, lease_seconds=lease, progress=fresh)
+            except OwnershipLost as lost:
+                self._stop = lost
+                return
+            except LorikeetError as error:
+                _log.warning("heartbeat_failed", error=error.message)
+                if time.monotonic() - renewed > lease:
+                    self._stop = OwnershipLost()
+                    return
+                continue
+            renewed, written = started, progress
+            if canceled:
+                self._stop = JobCanceled()
+
+
+Handler = Callable[[Run, Runtime], Outcome]
+
+
+def run_next(runtime: Runtime, handlers: Mapping[JobKind, Handler]) -> bool:
+    """Claim the first job in line and see it to its end; whether there was one."""
+    if runtime.draining.is_set():
+        return False
+    settings = runtime.settings
+    with runtime.database.transaction() as session:
+        claim = runs.claim_next(
+            session, kinds=tuple(handlers), worker_id=runtime.worker_id, lease_seconds=settings.lease_seconds
+        )
+    if claim is None:
+        return False
+    with structlog.contextvars.bound_contextvars(job_id=str(claim.job_id), claim_epoch=claim.claim_epoch):
+        _log.info("claimed", kind=claim.kind)
+        try:
+            _run(claim, runtime, handlers[claim.kind])
+        except OwnershipLost:
+            _log.warning("ownership_lost")
+    return True
+
+
+def _run(claim: Claim, runtime: Runtime, handle: Handler) -> None:
+    with Run(claim, runtime) as run:
+        try:
+            outcome = handle(run, runtime)
+        except JobStopped as stopped:
+            _end_stopped(claim, runtime, run.stop_reason or stopped)
+        except Unavailable as error:
+            _log.warning("gave_back", error=error.message)
+            delay = timedelta(seconds=random.uniform(2, 10))
+            _commit(claim, runtime, lambda session: runs.give_back(session, claim, delay=delay))
+        except (JobFailure, InvalidInput, NotFound) as error:
+            _log.info("failed", code=error.code, error=error.message)
+            reason = error
+            _commit(claim, runtime, lambda session: runs.fail(session, claim, reason))
+        except Exception as error:  # noqa: BLE001  # whatever it was, the job must end or run again
+            _log.exception("failed_unexpectedly")
+            surprise = error
+            _commit(claim, runtime, lambda session: runs.fail_unexpectedly(session, claim, surprise))
+        else:
+            _commit(claim, runtime, lambda session: runs.finish(session, claim, outcome))
+            _log.info("finished", outputs=len(outcome.outputs))
+
+
+def _end_stopped(claim: Claim, runtime: Runtime, reason: JobStopped) -> None:
+    _log.info("stopped", reason=reason.code)
+    if isinstance(reason, JobCanceled):
+        _commit(claim, runtime, lambda session: runs.mark_canceled(session, claim))
+    elif isinstance(reason, OwnershipLost):
+        raise reason
+    else:
+        _commit(claim, runtime, lambda session: runs.give_back(session, claim, delay=timedelta(0)))
+
+
+def _commit(claim: Claim, runtime: Runtime, write: Callable[[Any], None]) -> None:
+    """Write the end of a run, and again while the database is away; the lease says for how long it makes sense.
+
+    A commit whose answer was lost may have happened: the second try then finds the run ended, and that is that.
+    """
+    give_up_at = time.monotonic() + runtime.settings.lease_seconds
+    tried = False
+    while True:
+        try:
+            with runtime.database.transaction() as session:
+                if tried and runs.has_ended(session, claim):
+                    return
+                write(session)
+        except Unavailable as error:
+            tried = True
+            _log.warning("commit_failed", error=error.message)
+            if time.monotonic() > give_up_at:
+                raise OwnershipLost from error
+            time.sleep(random.uniform(0.2, 1.0))
+        else:
+            return

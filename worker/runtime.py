@@ -1,0 +1,48 @@
+"""What a worker process is built of, once: settings, database, store, and the engine where it makes pictures."""
+
+import os
+import socket
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.engine.image_engine import ImageEngine
+
+
+@dataclass
+class Runtime:
+    """Shared by every job of a process. `draining` is set once, when the process was asked to end."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    worker_id: str
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def engine(self) -> "ImageEngine":
+        """The engine, made when first asked for: it brings the GPU stack with it."""
+        from worker.engine.image_engine import ImageEngine
+
+        return ImageEngine(self.settings, self.store)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
+
+def build_runtime(settings: Settings) -> Runtime:
+    """Build everything a worker process needs. Connects when first used."""
+    return Runtime(
+        settings=settings,
+        database=Database(settings.database_url, pool_size=settings.generation_slots + 4),
+        store=ObjectStore(settings),
+        worker_id=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
+    )

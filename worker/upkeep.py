@@ -1,0 +1,36 @@
+"""Main file of the clockwork: runs `handler.upkeep` on a clock until it is asked to stop."""
+
+import signal
+import threading
+
+import structlog
+
+from core.infra.settings import load_settings
+from core.infra.task_queue import TaskQueue
+from core.infra.telemetry import configure_logging
+from worker.handler.upkeep import tick
+from worker.runtime import build_runtime
+
+_log = structlog.get_logger()
+
+
+def main() -> None:
+    """Tick every `sweep_seconds` until SIGTERM or SIGINT."""
+    settings = load_settings()
+    configure_logging(settings, process="upkeep")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    runtime = build_runtime(settings)
+    queue = TaskQueue(settings)
+    _log.info("upkeep_started")
+    count = 0
+    while not stopped.wait(settings.sweep_seconds):
+        tick(runtime, queue, count=count)
+        count += 1
+    runtime.close()
+    queue.close()
+
+
+if __name__ == "__main__":
+    main()
