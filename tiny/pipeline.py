@@ -1,0 +1,43 @@
+"""Put the parts together as a Stable Diffusion pipeline in the diffusers layout, and store it."""
+
+import copy
+import shutil
+from pathlib import Path
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPTokenizer
+
+from tiny.denoiser import Denoiser, build_scheduler
+
+
+def save(folder: Path, *, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer) -> None:
+    """Store a whole folder beside the old one, then swap, so that it is never half written.
+
+    Half precision, for size, except the text encoder: transformers would load it as it is stored.
+    """
+    pipeline = StableDiffusionPipeline(
+        vae=nn.Module.half(copy.deepcopy(vae)),
+        text_encoder=denoiser.text_encoder,
+        unet=nn.Module.half(copy.deepcopy(denoiser.unet)),
+        tokenizer=tokenizer,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    draft, old = folder.with_name(f"{folder.name}.draft"), folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(draft, ignore_errors=True)
+    pipeline.save_pretrained(draft, safe_serialization=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> StableDiffusionPipeline:
+    """Load for CPU in single precision."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,142 @@
+"""Read shape, color, size and background off a picture of the tiny world, with rules and no training."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tiny import outline
+from tiny.world import RADIUS, RGB, SIDE, Caption, Color, Shape, Size
+
+_FRAME = 48  # side of the frame in which outlines are compared
+_FRAME_AREA = 400.0  # every shape is scaled to this area in it
+_BORDER = 3
+_LEAST_INK = 20.0  # pixels
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is on a picture. `shape` and `size` are None where nothing stands out from the background.
+
+    `fit` is the cosine (0 to 1) between the silhouette and the nearest outline.
+    """
+
+    shape: Shape | None
+    color: Color
+    size: Size | None
+    background: Color
+    fit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """For each attribute: does the picture show what the caption says? True where the caption is silent."""
+
+    shape: bool
+    color: bool
+    size: bool
+    background: bool
+
+    @property
+    def all_four(self) -> bool:
+        return self.shape and self.color and self.size and self.background
+
+
+def score(image: Image.Image, caption: Caption) -> Score:
+    """Compare a picture with its caption."""
+    seen = read(image)
+    return Score(
+        shape=seen.shape == caption.shape,
+        color=caption.color in (None, seen.color),
+        size=caption.size in (None, seen.size),
+        background=caption.background in (None, seen.background),
+    )
+
+
+def read(image: Image.Image) -> Reading:
+    """Read one picture of any size; it is brought to 64x64 RGB first."""
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+    border = np.ones((SIDE, SIDE), dtype=bool)
+    border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
+    paper = np.median(pixels[border], axis=0)
+    ink = _ink(pixels, paper)
+    direction = ink - paper
+    alpha = np.clip((pixels - paper) @ direction / max(float(direction @ direction), 1.0), 0, 1)
+    alpha[alpha < 0.25] = 0  # faint ghosts of a diffusion model are not part of the silhouette
+    area = float(alpha.sum())
+    background, color = _nearest_color(paper), _nearest_color(ink)
+    if area < _LEAST_INK or color == background:
+        return Reading(None, color, None, background, 0.0)
+    shape, fit = _nearest_shape(alpha, area)
+    radius = (area / _unit_area(shape)) ** 0.5
+    middle = (RADIUS[Size.SMALL] * RADIUS[Size.LARGE]) ** 0.5
+    return Reading(shape, color, Size.LARGE if radius > middle else Size.SMALL, background, fit)
+
+
+def _ink(pixels: Array, paper: Array) -> Array:
+    """The median color of what differs most from the background: (3,), 0 to 255."""
+    distance = np.linalg.norm(pixels - paper, axis=-1)
+    strongest = np.partition(distance.ravel(), -60)[-60:].mean()  # a small cross covers some 150 pixels
+    ink: Array = np.median(pixels[distance >= 0.75 * strongest], axis=0)
+    return ink
+
+
+def _nearest_color(rgb: Array) -> Color:
+    return min(Color, key=lambda color: float(np.linalg.norm(rgb - np.array(RGB[color]))))
+
+
+def _nearest_shape(alpha: Array, area: float) -> tuple[Shape, float]:
+    """Scale the silhouette (64, 64) to a set area about its centroid and compare it with every outline."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+    y, x = float((rows * alpha).sum()) / area, float((columns * alpha).sum()) / area
+    scale = (area / _FRAME_AREA) ** 0.5
+    half = _FRAME / 2
+    frame = Image.fromarray(alpha.astype(np.float32)).transform(
+        (_FRAME, _FRAME),
+        Image.Transform.AFFINE,
+        (scale, 0, x - scale * half, 0, scale, y - scale * half),
+        Image.Resampling.BILINEAR,
+    )
+    silhouette = np.asarray(frame, dtype=np.float64).ravel()
+    names, templates = _templates()
+    cosine = templates @ silhouette / max(float(np.linalg.norm(silhouette)), 1e-9)
+    best = int(cosine.argmax())
+    return names[best], float(cosine[best])
+
+
+@cache
+def _templates() -> tuple[list[Shape], Array]:
+    """Each outline at its set area, a little moved and scaled: names (n), unit vectors (n, 48*48)."""
+    names: list[Shape] = []
+    rows: list[Array] = []
+    for shape in Shape:
+        offset = _centroid(shape)
+        for scale in (0.92, 1.0, 1.08):
+            radius = scale * (_FRAME_AREA / _unit_area(shape)) ** 0.5
+            for dx in (-1.0, 0.0, 1.0):
+                for dy in (-1.0, 0.0, 1.0):
+                    center = (_FRAME / 2 - offset[0] * radius + dx, _FRAME / 2 - offset[1] * radius + dy)
+                    plane = outline.coverage(shape, center=center, radius=radius, side=_FRAME).ravel()
+                    names.append(shape)
+                    rows.append(plane / np.linalg.norm(plane))
+    return names, np.stack(rows)
+
+
+@cache
+def _unit_area(shape: Shape) -> float:
+    """Area of the shape with radius 1."""
+    return float(outline.coverage(shape, center=(100, 100), radius=50, side=200).sum()) / 50**2
+
+
+@cache
+def _centroid(shape: Shape) -> tuple[float, float]:
+    """Where the centroid (x, y) lies from the center, for radius 1."""
+    plane = outline.coverage(shape, center=(100, 100), radius=50, side=200)
+    rows, columns = np.mgrid[0:200, 0:200] + 0.5
+    area = plane.sum()
+    return float((columns * plane).sum() / area - 100) / 50, float((rows * plane).sum() / area - 100) / 50
