@@ -1,0 +1,159 @@
+"""The runner against the real Postgres, with handlers that do what each test needs."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from core.domain.errors import AdapterUnusable, JobStopped, Unavailable
+from core.domain.job import JobKind, JobStatus
+from core.domain.outcome import Outcome
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+from tests.job_bench import IMAGE, JobBench
+from worker.runner import Run, run_next
+from worker.runtime import Runtime
+
+
+@pytest.fixture
+def runtime(settings: Settings, database: Database) -> Runtime:
+    quick = settings.model_copy(update={"lease_seconds": 1.2})
+    return Runtime(settings=quick, database=database, store=ObjectStore(quick), worker_id="worker")
+
+
+def handler(work: Callable[[Run], Outcome]) -> dict[JobKind, Callable[[Run, Runtime], Outcome]]:
+    return {JobKind.GENERATION: lambda run, _: work(run)}
+
+
+def raising(error: Exception) -> dict[JobKind, Callable[[Run, Runtime], Outcome]]:
+    def work(_: Run) -> Outcome:
+        raise error
+
+    return handler(work)
+
+
+def until_stopped(run: Run) -> Outcome:
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        if run.should_stop():
+            raise JobStopped
+        time.sleep(0.01)
+    raise AssertionError("nobody stopped the run")
+
+
+def test_nothing_to_do(bench: JobBench, runtime: Runtime) -> None:
+    assert not run_next(runtime, handler(lambda _: Outcome()))
+    assert bench.claim() is None
+
+
+def test_a_job_is_done_and_its_outcome_committed(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit(plan={"prompt": "a star"})
+
+    def work(run: Run) -> Outcome:
+        assert run.plan == {"prompt": "a star"}
+        assert run.model.name == "model"
+        return Outcome(outputs=[IMAGE], warnings=["a warning"])
+
+    assert run_next(runtime, handler(work))
+    done = bench.get(job.id)
+    assert (done.status, done.warnings, len(done.artifacts)) == (JobStatus.SUCCEEDED, ["a warning"], 1)
+
+
+def test_the_heart_keeps_the_lease_and_writes_progress(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    seen: list[tuple[int, int, str]] = []
+
+    def work(run: Run) -> Outcome:
+        run.report(step=3, steps=4, message="denoising")
+        deadline = time.monotonic() + 2 * runtime.settings.lease_seconds
+        while time.monotonic() < deadline:
+            assert bench.sweep() == 0, "the lease must not run out while the work goes on"
+            time.sleep(0.1)
+        row = bench.get(job.id)
+        seen.append((row.progress_step, row.progress_steps, row.progress_message))
+        return Outcome()
+
+    run_next(runtime, handler(work))
+    assert seen == [(3, 4, "denoising")]
+    assert bench.get(job.id).status == JobStatus.SUCCEEDED
+
+
+def test_a_cancel_reaches_the_running_work(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+
+    def work(run: Run) -> Outcome:
+        bench.cancel(job.id)
+        return until_stopped(run)
+
+    run_next(runtime, handler(work))
+    assert bench.get(job.id).status == JobStatus.CANCELED
+
+
+def test_work_whose_lease_was_taken_stops_and_writes_nothing(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+
+    def work(run: Run) -> Outcome:
+        bench.execute("UPDATE job SET lease_expires_at = now() WHERE id = :id", id=job.id)
+        bench.sweep()
+        return until_stopped(run)
+
+    run_next(runtime, handler(work))
+    taken = bench.get(job.id)
+    assert (taken.status, taken.crash_count) == (JobStatus.QUEUED, 1)
+
+
+def test_a_result_of_a_stale_run_is_refused(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+
+    def work(_: Run) -> Outcome:
+        bench.execute("UPDATE job SET lease_expires_at = now() WHERE id = :id", id=job.id)
+        bench.sweep()
+        bench.make_ready(job.id)
+        bench.must_claim()
+        return Outcome(outputs=[IMAGE])
+
+    run_next(runtime, handler(work))
+    other = bench.get(job.id)
+    assert (other.status, other.claim_epoch, other.artifacts) == (JobStatus.RUNNING, 2, [])
+
+
+def test_a_failure_names_its_code(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    run_next(runtime, raising(AdapterUnusable("made for sdxl, the model is sd1")))
+    failed = bench.get(job.id)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, "adapter_unusable")
+
+
+def test_an_absent_store_costs_no_attempt(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    run_next(runtime, raising(Unavailable("the store is away")))
+    back = bench.get(job.id)
+    assert (back.status, back.attempt) == (JobStatus.QUEUED, 0)
+    assert back.run_after > back.created_at
+
+
+def test_a_surprise_costs_one_attempt(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    run_next(runtime, raising(ZeroDivisionError("surprise")))
+    back = bench.get(job.id)
+    assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
+
+
+def test_a_draining_worker_claims_no_more(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    runtime.draining.set()
+    assert not run_next(runtime, handler(lambda _: Outcome()))
+    assert bench.get(job.id).status == JobStatus.QUEUED
+
+
+def test_a_draining_worker_gives_its_training_back(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit(kind=JobKind.TRAINING)
+
+    def work(run: Run) -> Outcome:
+        runtime.draining.set()
+        return until_stopped(run)
+
+    run_next(runtime, {JobKind.TRAINING: lambda run, _: work(run)})
+    back = bench.get(job.id)
+    assert (back.status, back.interrupt_count, back.attempt) == (JobStatus.QUEUED, 1, 0)
