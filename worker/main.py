@@ -60,13 +60,20 @@ def main() -> None:
         work, close = child.work, child.close
     else:
         work, close = _generation_work(runtime), runtime.engine.close
+    try:
+        serve(settings, runtime, kind=kind, work=work)
+    finally:
+        close()
+
+
+def serve(settings: Settings, runtime: Runtime, *, kind: WorkerKind, work: Callable[[], bool]) -> None:
+    """Run the Celery worker in this process until it was asked to end and has let go of its jobs."""
     app = make_worker(settings, runtime, kind=kind, work=work)
     signals.worker_shutting_down.connect(lambda **_: runtime.draining.set(), weak=False)
     signals.setup_logging.connect(_keep_logging, weak=False)
     try:
         app.worker_main(_arguments(kind, settings))
     finally:
-        close()
         _say_gone(runtime)
 
 
