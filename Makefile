@@ -1,0 +1,55 @@
+# Every command of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+ARGS ?=
+export PYTHON TORCH_ARGS
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help install run demo test lint types arrows check tiny-model bench migrate compose-test lock clean
+
+help:  ## list every command
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+install:  ## make .venv with everything in it (PYTHON=… and TORCH_ARGS=… as you like)
+	@.ci/install
+
+run: install  ## start the whole system on this machine and make a first picture; Ctrl-C stops it
+	@exec .venv/bin/lorikeet up $(ARGS)
+
+demo: install  ## start, make a picture, fine-tune a LoRA, leave data/demo.png, stop
+	@exec .venv/bin/lorikeet demo $(ARGS)
+
+test: install  ## run every test (ARGS="-k word" for some)
+	@.venv/bin/pytest $(ARGS)
+
+lint: install  ## style and likely mistakes
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types: install  ## mypy, strict
+	@.venv/bin/mypy
+
+arrows: install  ## who may import whom
+	@.venv/bin/lint-imports
+
+check: lint types arrows test  ## lint, types, arrows and tests
+
+tiny-model: install  ## train the tiny base model anew (hours on two cores)
+	@.venv/bin/python -m tiny.train $(ARGS)
+
+bench: install  ## measure what the project claims, one command per claim
+	@for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
+		echo "== $$name"; .venv/bin/python -m bench.$$name || exit 1; done
+
+migrate: install  ## bring the database of DATABASE_URL to the newest schema
+	@.venv/bin/python -m alembic upgrade head
+
+compose-test: install  ## build and run the containers for real (needs root, Debian and a Docker engine)
+	@.ci/compose-test
+
+lock: install  ## lock the newest versions that pyproject.toml allows
+	@.ci/lock
+
+clean:  ## remove .venv and every cache; data/ stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
