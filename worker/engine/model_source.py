@@ -1,0 +1,121 @@
+"""ModelHandle → a folder on this machine: as it is, or fetched once from S3 or a hub."""
+
+import fcntl
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from core.domain.base_model import ModelHandle, SourceKind, parse_source
+from core.domain.errors import ModelUnusable
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+from worker.engine.model_layout import INDEX, read_index, refuse_pickles
+
+_SUFFIXES = (".safetensors", ".json", ".txt")
+
+
+def fetch_model(model: ModelHandle, *, settings: Settings, store: ObjectStore) -> Path:
+    """The model's folder; fetched into `settings.model_dir` unless it is there already.
+
+    Many threads and processes may ask at once; one of them fetches. What a crash left half done is gone on with.
+
+    Raises:
+        ModelUnusable: there is nothing there, or nothing that may be loaded.
+        Unavailable: the object store is not reachable.
+    """
+    source = parse_source(model.source)
+    if source.kind is SourceKind.FOLDER:
+        folder = Path(source.location)
+        if not folder.is_dir():
+            raise ModelUnusable(f"This worker has no folder {folder}.")
+        return folder
+    digest = hashlib.sha256(f"{model.source}@{model.revision}".encode()).hexdigest()
+    folder = settings.model_dir / f"{source.kind}-{digest[:32]}"
+    if source.kind is SourceKind.S3:
+        return _once(folder, lambda part: _fetch_from_s3(source.location, part, store))
+    revision = _pinned(model)
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token))
+
+
+def _once(folder: Path, fetch: Callable[[Path], None]) -> Path:
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            part = folder.with_suffix(".part")
+            part.mkdir(exist_ok=True)
+            fetch(part)
+            shutil.rmtree(part / ".cache", ignore_errors=True)
+            part.rename(folder)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_from_s3(location: str, part: Path, store: ObjectStore) -> None:
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    prefix = f"{prefix}/" if prefix else ""
+    sizes = {key.removeprefix(prefix): size for key, size in store.list(prefix, bucket=bucket)}
+    if INDEX not in sizes:
+        raise ModelUnusable(f"{location} has no {INDEX}; a model is a prefix in the diffusers layout.")
+    refuse_pickles(sizes)
+    store.download(f"{prefix}{INDEX}", part / INDEX, bucket=bucket)
+    layout = read_index((part / INDEX).read_text())
+    for name in sorted(sizes):
+        if not _is_wanted(name, layout.folders):
+            continue
+        path = part / name
+        if not path.is_file() or path.stat().st_size != sizes[name]:
+            store.download(f"{prefix}{name}", path, bucket=bucket)
+
+
+def _is_wanted(name: str, folders: Iterable[str]) -> bool:
+    """Whether a file is part of the model: beside `model_index.json`, or in a folder that it names."""
+    folder, slash, file = name.rpartition("/")
+    if not slash:
+        return Path(file).suffix == ".json"
+    return folder in folders and Path(file).suffix in _SUFFIXES
+
+
+def _pinned(model: ModelHandle) -> str:
+    if model.revision is None or not re.fullmatch(r"[0-9a-f]{40}", model.revision):
+        raise ModelUnusable("A model from a hub needs its revision pinned: the 40 hex digits of a commit.")
+    return model.revision
+
+
+def _fetch_from_hub(name: str, revision: str, part: Path, token: str | None) -> None:
+    try:
+        files = HfApi(token=token).list_repo_files(name, revision=revision)
+        if INDEX not in files:
+            raise ModelUnusable(f"{name} has no {INDEX}; a model is a repository in the diffusers layout.")
+        snapshot_download(name, revision=revision, local_dir=part, token=token, allow_patterns=[INDEX])
+        layout = read_index((part / INDEX).read_text())
+        wanted = _without_twins(file for file in files if _is_wanted(file, layout.folders))
+        snapshot_download(name, revision=revision, local_dir=part, token=token, allow_patterns=sorted(wanted))
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
+        raise ModelUnusable(f"The hub does not give {name}: {str(error).splitlines()[0]}") from error
+
+
+def _without_twins(files: Iterable[str]) -> set[str]:
+    """Leave out a component's other variants (fp16, non_ema …) where the plain weights are there."""
+    kept = set(files)
+    for name in list(kept):
+        folder = name.partition("/")[0]
+        plain = {f"{folder}/model.safetensors", f"{folder}/diffusion_pytorch_model.safetensors"}
+        if name.endswith(".safetensors") and name not in plain and kept & plain:
+            kept.discard(name)
+    return kept

@@ -1,0 +1,152 @@
+"""A folder in the diffusers layout → a Stable Diffusion pipeline, ready on its device."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import diffusers
+import torch
+import transformers
+from diffusers import (
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
+
+from core.domain.base_model import LoadOptions
+from core.domain.errors import JobFailure, ModelUnusable, OutOfMemory
+from worker.engine.model_layout import ModelLayout, check_layout, variant_of
+
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+ImageToImage: TypeAlias = StableDiffusionImg2ImgPipeline | StableDiffusionXLImg2ImgPipeline
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+_ALLOCATION_FAILURES = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def load_pipeline(folder: Path, options: LoadOptions, *, device: DeviceName = "auto") -> Pipeline:
+    """Load a text-to-image pipeline, in evaluation mode, without safety checker, quiet.
+
+    `device` holds where the options leave it open.
+
+    Raises:
+        ModelUnusable: not a model in the diffusers layout, or its weights are broken or incomplete.
+        OutOfMemory: it does not fit on the device.
+    """
+    layout = check_layout(folder)
+    silence()
+    place = pick_device(options.device if options.device != "auto" else device)
+    dtype = pick_dtype(options.dtype, place)
+    try:
+        pipeline = _assemble(folder, layout, dtype)
+        _place(pipeline, options, place)
+    except JobFailure:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"The model does not fit into the memory of {place}.") from error
+        raise ModelUnusable(f"The model cannot be loaded: {_first_line(error)}") from error
+    return pipeline
+
+
+def image_to_image(pipeline: Pipeline) -> ImageToImage:
+    """The image-to-image twin of a pipeline; every part of it is shared."""
+    if isinstance(pipeline, StableDiffusionXLPipeline):
+        twin = StableDiffusionXLImg2ImgPipeline(
+            **pipeline.components,
+            force_zeros_for_empty_prompt=pipeline.config.force_zeros_for_empty_prompt,
+            add_watermarker=False,
+        )
+    else:
+        twin = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    twin.set_progress_bar_config(disable=True)
+    return twin
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device of that name; `auto` takes the fastest there is.
+
+    Raises:
+        ModelUnusable: this machine has no such device.
+    """
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, is_there in has.items() if is_there))
+    if not has[name]:
+        raise ModelUnusable(f"The model asks for the device {name}, which this worker does not have.")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `auto` takes bfloat16 or float16 on a CUDA device, float32 elsewhere."""
+    if name != "auto":
+        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def silence() -> None:
+    """Keep the libraries from writing progress bars and advice over the logs."""
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed, on whichever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)
+
+
+def _assemble(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> Pipeline:
+    parts = {name: _load_part(folder, name, kind, dtype) for name, kind in layout.components.items()}
+    if parts["unet"].config.in_channels != parts["vae"].config.latent_channels:
+        raise ModelUnusable("The UNet takes more than latents; inpainting and depth models are not supported.")
+    kind = StableDiffusionXLPipeline if layout.is_sdxl else StableDiffusionPipeline
+    absent: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
+    absent |= {"add_watermarker": False} if layout.is_sdxl else {"safety_checker": None}
+    pipeline = kind.from_pretrained(folder, **parts, **absent, dtype=dtype, local_files_only=True)
+    pipeline.register_to_config(requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _load_part(folder: Path, name: str, kind: str, dtype: torch.dtype) -> Any:
+    library = transformers if name.startswith("text_encoder") else diffusers
+    try:
+        part, report = getattr(library, kind).from_pretrained(
+            folder / name,
+            variant=variant_of(folder, name),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            dtype=dtype,
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelUnusable(f"The model's {name} cannot be loaded: {_first_line(error)}") from error
+    # The libraries would fill such gaps with random numbers and go on.
+    gaps = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if gaps:
+        raise ModelUnusable(f"The model's {name} lacks {len(gaps)} of its weights, for instance {gaps[0]}.")
+    return part.eval().requires_grad_(False)
+
+
+def _place(pipeline: Pipeline, options: LoadOptions, device: torch.device) -> None:
+    if options.attention_slicing:
+        pipeline.enable_attention_slicing()
+    if options.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if options.cpu_offload == "none" or device.type == "cpu":
+        pipeline.to(device)
+    elif options.cpu_offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else repr(error)
