@@ -3,7 +3,7 @@
 import os
 
 from alembic import context
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Connection
 
 from core.infra.table import Base
@@ -43,7 +43,5 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    engine = create_engine(database_url())
-    with engine.connect() as connection:
+    with create_engine(database_url(), poolclass=NullPool).connect() as connection:
         run(connection)
-    engine.dispose()

@@ -1,0 +1,144 @@
+"""A row in every table, so that a migration meets data. A new table belongs here too; test_migration says so."""
+
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from core.domain.adapter import AdapterStage
+from core.domain.base_model import ModelFamily, ModelStatus
+from core.domain.dataset import DatasetStatus
+from core.domain.feedback import FeedbackKind
+from core.domain.job import JobKind, WorkerKind
+from core.domain.model_update import Split, TrainingRole
+from core.infra.table import (
+    Adapter,
+    ApiKey,
+    Artifact,
+    Checkpoint,
+    Dataset,
+    DatasetImage,
+    Job,
+    ModelUpdate,
+    StableDiffusion,
+    Tenant,
+    TrainingData,
+    TrainingMetricRow,
+    UserFeedback,
+    WorkerPresence,
+    WorkRate,
+)
+
+Row = TypeVar("Row")
+DIGEST = "0" * 64
+
+
+def insert_a_row_of_each_table(engine: sa.Engine) -> None:
+    """Rows that refer to each other wherever a foreign key allows it."""
+    with Session(engine) as session, session.begin():
+        tenant = _add(session, Tenant(name="tenant"))
+        model = _add(session, _model(tenant))
+        dataset = _add(session, Dataset(tenant_id=tenant.id, name="d", status=DatasetStatus.READY, digest=DIGEST))
+        job = _add(session, _job(tenant, model, dataset))
+        image = _add(session, _image(job))
+        adapter = _add(session, _adapter(job))
+        feedback = _add(session, _feedback(image, adapter))
+        update = _add(session, _update(feedback))
+        feedback.counted_in_update_id = adapter.model_update_id = update.id
+        _add_leaves(session, job, dataset, feedback, update)
+
+
+def _add(session: Session, row: Row) -> Row:
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _model(tenant: Tenant) -> StableDiffusion:
+    return StableDiffusion(
+        tenant_id=tenant.id,
+        name="model",
+        source="/nowhere",
+        status=ModelStatus.READY,
+        family=ModelFamily.SD1,
+        options={},
+        defaults={},
+    )
+
+
+def _job(tenant: Tenant, model: StableDiffusion, dataset: Dataset) -> Job:
+    return Job(
+        tenant_id=tenant.id, kind=JobKind.TRAINING, spec={}, plan={}, base_model_id=model.id, dataset_id=dataset.id
+    )
+
+
+def _image(job: Job) -> Artifact:
+    return Artifact(
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        claim_epoch=1,
+        position=0,
+        type="image",
+        object_key="job/x/1/output/0.png",
+        content_type="image/png",
+        size_bytes=1,
+        sha256=DIGEST,
+    )
+
+
+def _adapter(job: Job) -> Adapter:
+    return Adapter(
+        tenant_id=job.tenant_id,
+        base_model_id=job.base_model_id,
+        job_id=job.id,
+        name="adapter",
+        version=1,
+        stage=AdapterStage.AVAILABLE,
+        rank=4,
+        alpha=4.0,
+        object_key="adapter",
+        sha256=DIGEST,
+        size_bytes=1,
+        manifest={},
+    )
+
+
+def _feedback(image: Artifact, adapter: Adapter) -> UserFeedback:
+    return UserFeedback(
+        tenant_id=image.tenant_id,
+        stable_diffusion_id=adapter.base_model_id,
+        image_id=image.id,
+        adapter_id=adapter.id,
+        user_ref="user",
+        kind=FeedbackKind.THUMB,
+        liked=True,
+    )
+
+
+def _update(feedback: UserFeedback) -> ModelUpdate:
+    return ModelUpdate(
+        tenant_id=feedback.tenant_id,
+        stable_diffusion_id=feedback.stable_diffusion_id,
+        triggered_by_feedback_id=feedback.id,
+    )
+
+
+def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeedback, update: ModelUpdate) -> None:
+    session.add_all(
+        [
+            ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=DIGEST),
+            WorkerPresence(id="worker", kind=WorkerKind.TRAINING, slots=1),
+            WorkRate(base_model_id=job.base_model_id, kind=JobKind.TRAINING, seconds_per_unit=1.0),
+            Checkpoint(job_id=job.id, step=1, claim_epoch=1, object_prefix="checkpoint", manifest_sha256=DIGEST),
+            TrainingMetricRow(job_id=job.id, step=1, loss=1.0, learning_rate=1.0, gradient_norm=1.0),
+            DatasetImage(dataset_id=dataset.id, position=0, file_name="a.png", caption="a", object_key="dataset/a"),
+            TrainingData(
+                model_update_id=update.id,
+                feedback_id=feedback.id,
+                image_id=feedback.image_id,
+                prompt="a star",
+                role=TrainingRole.LIKED,
+                split=Split.TRAIN,
+            ),
+        ]
+    )
