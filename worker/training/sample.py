@@ -1,0 +1,43 @@
+"""Pictures drawn while training goes on, with the adapter as it is."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from core.domain.generation import GenerationDefaults
+from worker.training.learner import Learner
+
+
+@torch.no_grad()
+def draw_samples(
+    learner: Learner, prompts: tuple[str, ...], *, seed: int, resolution: int, defaults: GenerationDefaults
+) -> list[Image.Image]:
+    """One square picture for each prompt, `resolution` pixels a side, each from the same seed.
+
+    Training is not disturbed: chance comes from a generator of its own, and the scheduler is a fresh one.
+    """
+    pipe = learner.pipe
+    scheduler, pipe.scheduler = pipe.scheduler, type(pipe.scheduler).from_config(pipe.scheduler.config)
+    try:
+        return [_draw(pipe, prompt, seed=seed, resolution=resolution, defaults=defaults) for prompt in prompts]
+    finally:
+        pipe.scheduler = scheduler
+
+
+def _draw(pipe: Any, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults) -> Image.Image:
+    latents = pipe(
+        prompt,
+        width=resolution,
+        height=resolution,
+        num_inference_steps=defaults.steps,
+        guidance_scale=defaults.guidance_scale,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    # The VAE is in float32 here whatever the UNet is in, so the pipeline cannot decode by itself.
+    config = pipe.vae.config
+    pixels = pipe.vae.decode(latents.float() / config.scaling_factor + (config.shift_factor or 0.0)).sample
+    pictures: list[Image.Image] = pipe.image_processor.postprocess(pixels)
+    return pictures[0]
