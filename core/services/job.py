@@ -1,18 +1,16 @@
 """What a client does with a job: submit it, read it, cancel it."""
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from core.domain.errors import IdempotencyKeyReuse, InvalidInput, NotFound, QueueFull
+from core.domain.cursor import make_cursor, read_cursor
+from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull
 from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
 from core.infra.database import after_commit
 from core.infra.repository import job as jobs
@@ -156,24 +154,6 @@ def list_page(
     found = jobs.page(session, tenant_id=tenant_id, status=status, kind=kind, before=before, limit=limit + 1)
     shown = found[:limit]
     return shown, make_cursor(shown[-1].created_at, shown[-1].id) if len(found) > limit else None
-
-
-def make_cursor(created_at: datetime, row_id: UUID) -> str:
-    """Where a page ended, as opaque text."""
-    return base64.urlsafe_b64encode(json.dumps([created_at.isoformat(), str(row_id)]).encode()).decode()
-
-
-def read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Where the last page ended.
-
-    Raises:
-        InvalidInput: not made by `make_cursor`.
-    """
-    try:
-        created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(created_at).astimezone(UTC), UUID(row_id)
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise InvalidInput.of("cursor", "must be the next_cursor of an earlier page") from error
 
 
 def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
