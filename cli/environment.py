@@ -22,6 +22,18 @@ def read_given(env_file: Path = Path(".env")) -> dict[str, str]:
     return {name: value for field in Settings.model_fields if (value := found.get(name := field.upper()))}
 
 
+def read_running(given: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the system that `lorikeet up` runs over this data folder, and what the user gave on top."""
+    kept = dotenv_values(data_folder(given) / "settings.env")
+    return {**{name: value for name, value in kept.items() if value}, **given}
+
+
+def keep(settings: Mapping[str, str], *, data: Path) -> None:
+    """Leave the settings where `read_running` finds them, for the owner's eyes only."""
+    lines = (f"{name}='{value}'\n" for name, value in sorted(settings.items()))
+    write_private(data / "settings.env", "".join(lines))
+
+
 def data_folder(given: Mapping[str, str]) -> Path:
     """The absolute folder of everything that is kept."""
     default = str(Settings.model_fields["data_dir"].default)

@@ -205,6 +205,11 @@ def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int)
     jobs.say_alive(session, worker_id=worker_id, kind=kind, slots=slots)
 
 
+def lives_on(session: Session, *, host: str, seen_within_seconds: float = 30.0) -> bool:
+    """Whether a worker process of that host said lately that it lives."""
+    return jobs.lives_on(session, host=host, seen_within_seconds=seen_within_seconds)
+
+
 def say_gone(session: Session, *, worker_id: str) -> None:
     """The worker ends on purpose."""
     jobs.say_gone(session, worker_id=worker_id)

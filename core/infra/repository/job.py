@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Update, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import CursorResult, Update, and_, case, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -225,6 +225,13 @@ def live_slots(session: Session, *, kind: WorkerKind, seen_within_seconds: float
     since = func.now() - timedelta(seconds=seen_within_seconds)
     query = select(func.coalesce(func.sum(WorkerPresence.slots), 0))
     return int(session.scalar(query.where(WorkerPresence.kind == kind, WorkerPresence.seen_at > since)) or 0)
+
+
+def lives_on(session: Session, *, host: str, seen_within_seconds: float) -> bool:
+    """Whether a worker process of that host was seen lately. A worker's id begins with its host."""
+    since = func.now() - timedelta(seconds=seen_within_seconds)
+    is_here = WorkerPresence.id.startswith(f"{host}:", autoescape=True)
+    return bool(session.scalar(select(exists().where(is_here, WorkerPresence.seen_at > since))))
 
 
 def forget_gone_workers(session: Session, *, unseen_for_seconds: float) -> None:

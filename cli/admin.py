@@ -1,0 +1,155 @@
+"""`lorikeet admin`: what an operator does beside the API, straight on the database."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from cli.environment import check, read_given, read_running
+from cli.refusal import Refusal
+from core.domain.base_model import BaseModelSpec, SourceKind, parse_source
+from core.domain.errors import LorikeetError
+from core.infra.database import Database
+from core.infra.settings import Settings
+
+app = typer.Typer(help="Tenants, keys and base models, straight on the database.", no_args_is_help=True)
+tenant_app = typer.Typer(help="Whose jobs and files these are.", no_args_is_help=True)
+key_app = typer.Typer(help="API keys.", no_args_is_help=True)
+model_app = typer.Typer(help="Base models.", no_args_is_help=True)
+app.add_typer(tenant_app, name="tenant")
+app.add_typer(key_app, name="key")
+app.add_typer(model_app, name="model")
+console = Console(highlight=False, soft_wrap=True)
+
+TenantName = Annotated[str, typer.Option("--tenant", help="Name of the tenant.")]
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Settings, Database]]:
+    settings = check(read_running(read_given()))
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        yield settings, database
+    except LorikeetError as error:
+        raise Refusal(error.message) from error
+    finally:
+        database.close()
+
+
+@app.command()
+def bootstrap() -> None:
+    """Make the bucket, the first tenant with its key, and the first base model, where they are missing."""
+    from cli.bootstrap import bootstrap
+
+    settings = check(read_running(read_given()))
+    bootstrap(settings, key_file=settings.data_dir / "api_key", say=console.print)
+
+
+@app.command("worker-alive")
+def worker_alive() -> None:
+    """Exit code 0 where a worker of this host has said lately that it lives, 1 elsewhere."""
+    from core.services import run as runs
+
+    with _opened() as (_, database), database.transaction() as session:
+        if not runs.lives_on(session, host=platform.node()):
+            raise Refusal(f"No worker of {platform.node()} has said lately that it lives.")
+
+
+@tenant_app.command("add")
+def add_tenant(name: str) -> None:
+    """Add a tenant."""
+    from core.services import tenant as tenants
+
+    with _opened() as (_, database), database.transaction() as session:
+        tenants.create_tenant(session, name=name)
+    console.print(f"Tenant {name} is there; it needs a key: lorikeet admin key add --tenant {name}")
+
+
+@tenant_app.command("list")
+def list_tenants() -> None:
+    """List the tenants."""
+    from core.infra.repository import tenant as rows
+
+    with _opened() as (_, database), database.transaction() as session:
+        for tenant in rows.all_tenants(session):
+            console.print(f"{tenant.id}  {tenant.name}")
+
+
+@key_app.command("add")
+def add_key(tenant: TenantName = "default", name: str = "key") -> None:
+    """Make a key and print it, this once."""
+    from core.services import tenant as tenants
+
+    with _opened() as (_, database), database.transaction() as session:
+        owner = tenants.find_tenant(session, name=tenant)
+        key = tenants.create_api_key(session, tenant_id=owner.id, name=name)
+    typer.echo(key)
+
+
+@key_app.command("list")
+def list_keys(tenant: TenantName = "default") -> None:
+    """List a tenant's keys by id; the keys themselves are nowhere."""
+    from core.infra.repository import tenant as rows
+    from core.services import tenant as tenants
+
+    with _opened() as (_, database), database.transaction() as session:
+        owner = tenants.find_tenant(session, name=tenant)
+        for key in rows.keys_of(session, tenant_id=owner.id):
+            state = "revoked" if key.revoked_at else "valid"
+            console.print(f"{key.id}  {key.created_at:%Y-%m-%d %H:%M}  {state:7}  {key.name}")
+
+
+@key_app.command("revoke")
+def revoke_key(key_id: UUID) -> None:
+    """End a key's life."""
+    from core.services import tenant as tenants
+
+    with _opened() as (_, database), database.transaction() as session:
+        tenants.revoke_api_key(session, key_id=key_id)
+    console.print(f"Key {key_id} is revoked.")
+
+
+@model_app.command("add")
+def add_model(
+    name: str,
+    source: str,
+    revision: str | None = None,
+    tenant: TenantName = "default",
+    shared: Annotated[bool, typer.Option(help="Offer it to every tenant.")] = True,
+) -> None:
+    """Register a base model: a folder, an s3://bucket/prefix, or a hub id with its --revision."""
+    from core.infra.task_queue import TaskQueue
+    from core.services import model as models
+    from core.services import tenant as tenants
+
+    if parse_source(source).kind is SourceKind.FOLDER or Path(source).is_dir():
+        source = str(Path(source).resolve())
+    try:
+        spec = BaseModelSpec(name=name, source=source, revision=revision)
+    except ValidationError as error:
+        raise Refusal("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+    with _opened() as (settings, database):
+        queue = TaskQueue(settings)
+        with database.transaction() as session:
+            owner = tenants.find_tenant(session, name=tenant)
+            models.register(session, spec, tenant_id=owner.id, shared=shared, queue=queue)
+        queue.close()
+    console.print(f"{name} is registered; a worker checks it now. See: lorikeet admin model list")
+
+
+@model_app.command("list")
+def list_models(tenant: TenantName = "default") -> None:
+    """List the base models that a tenant may use."""
+    from core.infra.repository import base_model as rows
+    from core.services import tenant as tenants
+
+    with _opened() as (_, database), database.transaction() as session:
+        owner = tenants.find_tenant(session, name=tenant)
+        for model in rows.page(session, tenant_id=owner.id, limit=100, cursor=None)[0]:
+            console.print(f"{model.status:8}  {model.name}  {model.source}  {model.status_reason or ''}", markup=False)

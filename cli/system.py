@@ -1,0 +1,152 @@
+"""The whole system on this machine: servers, schema, first key, workers, API; stopped again in order."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.backing import prepare, start_servers
+from cli.bootstrap import bootstrap
+from cli.client import Client
+from cli.environment import ROOT, check, complete, data_folder, for_processes, keep
+from cli.interruption import undisturbed
+from cli.ledger import Ledger, is_free
+from cli.lock import held
+from cli.process import Program, tail
+from cli.refusal import Refusal, explained
+from cli.supervisor import Supervisor
+from core.infra.settings import Settings
+
+_HOPELESS_CRASHES = 3
+_READY_SECONDS = 180.0
+_GLANCE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that runs: where its API is, and a key for it."""
+
+    settings: Settings
+    client: Client
+    key: str
+    supervisor: Supervisor
+
+    def check_alive(self) -> None:
+        """Give up on a program that crashes again and again.
+
+        Raises:
+            Refusal: names the program and its last words.
+        """
+        for name, crashes in self.supervisor.crashes().items():
+            if crashes >= _HOPELESS_CRASHES:
+                log = self.settings.data_dir / "logs" / f"{name}.log"
+                raise Refusal(f"{name} crashed {crashes} times in a row. It said last: {tail(log)} Its log is {log}.")
+
+
+@contextmanager
+def running(given: Mapping[str, str], *, say: Callable[[str], None], durable: bool = True) -> Iterator[System]:
+    """Everything, for as long as the block runs. `given` are the user's settings, by variable name.
+
+    Raises:
+        Refusal: something keeps it from starting; nothing is left running.
+    """
+    data = data_folder(given)
+    prepare(data)
+    # The same check that the processes will make, before anything is started for nothing.
+    port = check(_with_placeholders(given, data)).port
+    with held(data, port=port):
+        with explained(data):
+            ledger = Ledger(data / "embedded.json")
+        supervisor = Supervisor(ledger, say)
+        try:
+            yield _start(given, data, supervisor, ledger, say=say, durable=durable)
+        finally:
+            with undisturbed():
+                supervisor.stop()
+
+
+def _start(
+    given: Mapping[str, str],
+    data: Path,
+    supervisor: Supervisor,
+    ledger: Ledger,
+    *,
+    say: Callable[[str], None],
+    durable: bool,
+) -> System:
+    added = start_servers(supervisor, ledger, data=data, given=given, durable=durable)
+    with explained(data):
+        variables = complete(given, added, data=data)
+        keep(variables, data=data)
+    settings = check(variables)
+    if not is_free(settings.host, settings.port):
+        raise Refusal(
+            f"Port {settings.port} is taken by another program. Stop that one, or choose another: "
+            f"PORT={settings.port + 1}"
+        )
+    environment = for_processes(variables)
+    _migrate(data, environment)
+    key = bootstrap(settings, key_file=data / "api_key", say=say)
+    supervisor.watch()
+    for group in _programs(settings, data / "logs", environment):
+        with explained(data):
+            supervisor.start(group)
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # asked, not bound
+    client = Client(f"http://{host}:{settings.port}", key)
+    system = System(settings, client, key, supervisor)
+    _await_api(system)
+    return system
+
+
+def _with_placeholders(given: Mapping[str, str], data: Path) -> dict[str, str]:
+    needed = ("DATABASE_URL", "REDIS_URL", "S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
+    embedded = {} if given.get("S3_ENDPOINT_URL") or given.get("S3_BUCKET") else dict.fromkeys(needed, "embedded")
+    return {"SECRET_KEY": "-" * 32, **dict.fromkeys(needed[:2], "embedded"), **embedded, **given, "DATA_DIR": str(data)}
+
+
+def _migrate(data: Path, environment: Mapping[str, str]) -> None:
+    log = data / "logs" / "migrate.log"
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    with explained(data), log.open("ab") as file:
+        result = subprocess.run(
+            command, cwd=ROOT, env=dict(environment), stdout=file, stderr=subprocess.STDOUT, check=False
+        )
+    if result.returncode != 0:
+        raise Refusal(f"The database could not be brought to this version: {tail(log)} Its log is {log}.")
+
+
+def _programs(settings: Settings, logs: Path, environment: Mapping[str, str]) -> list[list[Program]]:
+    """Our own processes, in the order of their start."""
+
+    def program(name: str, *command: str, patience_seconds: float) -> Program:
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", *command),
+            log=logs / f"{name}.log",
+            environment=environment,
+            folder=ROOT,
+            patience_seconds=patience_seconds,
+        )
+
+    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "1")
+    return [
+        [program("upkeep", "worker.upkeep", patience_seconds=1.5)],
+        [
+            program("worker-generation", "worker.main", "generation", patience_seconds=4.0),
+            program("worker-training", "worker.main", "training", patience_seconds=4.0),
+        ],
+        [program("api", "uvicorn", "api.main:create_app", "--factory", *address, patience_seconds=1.5)],
+    ]
+
+
+def _await_api(system: System) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not system.client.is_ready():
+        system.check_alive()
+        if time.monotonic() > deadline:
+            log = system.settings.data_dir / "logs" / "api.log"
+            raise Refusal(f"The API did not answer within {_READY_SECONDS:.0f} s. Its log is {log}.")
+        time.sleep(_GLANCE_SECONDS)
