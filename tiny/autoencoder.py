@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 _PEAK_RATE = 2e-3
 _BATCH = 12
 _ABSOLUTE_WEIGHT, _DIVERGENCE_WEIGHT = 0.2, 1e-7
-_PASS_MARK = 0.995
+_PASS_MARK = 0.99
+_OVERTIME_PROGRESS = 0.9  # where the rate is held while the pass mark is not reached
 _CHECKPOINT_EVERY = 250
 
 
@@ -55,7 +56,7 @@ def train(pictures: torch.Tensor, *, steps: int, seed: int, path: Path, progress
             break
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         batch = to_model(pictures[torch.randint(len(pictures), (_BATCH,), generator=generator)])
-        schedule.set_rate(optimizer, peak=_PEAK_RATE, progress=min(step / steps, 0.98))
+        schedule.set_rate(optimizer, peak=_PEAK_RATE, progress=step / steps if step < steps else _OVERTIME_PROGRESS)
         loss = _loss(model, batch, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

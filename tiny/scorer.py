@@ -1,17 +1,19 @@
 """Read shape, color, size and background off a picture of the tiny world, with rules and no training."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tiny import outline
 from tiny.world import RADIUS, RGB, SIDE, Caption, Color, Shape, Size
 
 _FRAME = 48  # side of the frame in which outlines are compared
 _FRAME_AREA = 400.0  # every shape is scaled to this area in it
+_BLURS = (0.0, 1.5, 3.0)  # a decoder draws small pictures softly
 _BORDER = 3
 _LEAST_INK = 20.0  # pixels
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -111,19 +113,21 @@ def _nearest_shape(alpha: Array, area: float) -> tuple[Shape, float]:
 
 @cache
 def _templates() -> tuple[list[Shape], Array]:
-    """Each outline at its set area, a little moved and scaled: names (n), unit vectors (n, 48*48)."""
+    """Each outline at its set area, a little moved, scaled and blurred: names (n), unit vectors (n, 48*48)."""
     names: list[Shape] = []
     rows: list[Array] = []
+    variants = list(itertools.product((0.92, 1.0, 1.08), (-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0)))
     for shape in Shape:
-        offset = _centroid(shape)
-        for scale in (0.92, 1.0, 1.08):
+        x, y = _centroid(shape)
+        for scale, dx, dy in variants:
             radius = scale * (_FRAME_AREA / _unit_area(shape)) ** 0.5
-            for dx in (-1.0, 0.0, 1.0):
-                for dy in (-1.0, 0.0, 1.0):
-                    center = (_FRAME / 2 - offset[0] * radius + dx, _FRAME / 2 - offset[1] * radius + dy)
-                    plane = outline.coverage(shape, center=center, radius=radius, side=_FRAME).ravel()
-                    names.append(shape)
-                    rows.append(plane / np.linalg.norm(plane))
+            center = (_FRAME / 2 - x * radius + dx, _FRAME / 2 - y * radius + dy)
+            plane = outline.coverage(shape, center=center, radius=radius, side=_FRAME)
+            sharp = Image.fromarray((plane * 255).astype(np.uint8))
+            for blur in _BLURS:
+                row = np.asarray(sharp.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float64).ravel()
+                names.append(shape)
+                rows.append(row / np.linalg.norm(row))
     return names, np.stack(rows)
 
 

@@ -77,7 +77,7 @@ def run(asked: argparse.Namespace, progress: Progress) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12_000, help="of the denoiser")
+    parser.add_argument("--steps", type=int, default=8_000, help="of the denoiser")
     parser.add_argument("--autoencoder-steps", type=int, default=2_500)
     parser.add_argument("--pictures", type=int, default=30_000, help="drawn for training")
     parser.add_argument("--seed", type=int, default=0)
