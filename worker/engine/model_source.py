@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from core.domain.base_model import ModelHandle, SourceKind, parse_source
 from core.domain.errors import ModelUnusable
@@ -21,10 +21,13 @@ from worker.engine.model_layout import INDEX, read_index, refuse_pickles
 _SUFFIXES = (".safetensors", ".json", ".txt")
 
 
-def fetch_model(model: ModelHandle, *, settings: Settings, store: ObjectStore) -> Path:
+def fetch_model(
+    model: ModelHandle, *, settings: Settings, store: ObjectStore, on_file: Callable[[], None] = lambda: None
+) -> Path:
     """The model's folder; fetched into `settings.model_dir` unless it is there already.
 
     Many threads and processes may ask at once; one of them fetches. What a crash left half done is gone on with.
+    `on_file` is called before each file; what it raises ends the fetching.
 
     Raises:
         ModelUnusable: there is nothing there, or nothing that may be loaded.
@@ -39,10 +42,10 @@ def fetch_model(model: ModelHandle, *, settings: Settings, store: ObjectStore) -
     digest = hashlib.sha256(f"{model.source}@{model.revision}".encode()).hexdigest()
     folder = settings.model_dir / f"{source.kind}-{digest[:32]}"
     if source.kind is SourceKind.S3:
-        return _once(folder, lambda part: _fetch_from_s3(source.location, part, store))
+        return _once(folder, lambda part: _fetch_from_s3(source.location, part, store, on_file))
     revision = _pinned(model)
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token))
+    return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token, on_file))
 
 
 def _once(folder: Path, fetch: Callable[[Path], None]) -> Path:
@@ -66,7 +69,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fetch_from_s3(location: str, part: Path, store: ObjectStore) -> None:
+def _fetch_from_s3(location: str, part: Path, store: ObjectStore, on_file: Callable[[], None]) -> None:
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     prefix = f"{prefix}/" if prefix else ""
     sizes = {key.removeprefix(prefix): size for key, size in store.list(prefix, bucket=bucket)}
@@ -80,6 +83,7 @@ def _fetch_from_s3(location: str, part: Path, store: ObjectStore) -> None:
             continue
         path = part / name
         if not path.is_file() or path.stat().st_size != sizes[name]:
+            on_file()
             store.download(f"{prefix}{name}", path, bucket=bucket)
 
 
@@ -97,17 +101,19 @@ def _pinned(model: ModelHandle) -> str:
     return model.revision
 
 
-def _fetch_from_hub(name: str, revision: str, part: Path, token: str | None) -> None:
+def _fetch_from_hub(name: str, revision: str, part: Path, token: str | None, on_file: Callable[[], None]) -> None:
+    hub = HfApi(token=token)
     try:
-        files = HfApi(token=token).list_repo_files(name, revision=revision)
+        files = hub.list_repo_files(name, revision=revision)
         if INDEX not in files:
             raise ModelUnusable(f"{name} has no {INDEX}; a model is a repository in the diffusers layout.")
-        snapshot_download(name, revision=revision, local_dir=part, token=token, allow_patterns=[INDEX])
-        layout = read_index((part / INDEX).read_text())
-        wanted = _without_twins(file for file in files if _is_wanted(file, layout.folders))
-        snapshot_download(name, revision=revision, local_dir=part, token=token, allow_patterns=sorted(wanted))
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
-        raise ModelUnusable(f"The hub does not give {name}: {str(error).splitlines()[0]}") from error
+        index = Path(hub.hf_hub_download(name, INDEX, revision=revision, local_dir=part))
+        layout = read_index(index.read_text())
+        for file in sorted(_without_twins(file for file in files if _is_wanted(file, layout.folders))):
+            on_file()
+            hub.hf_hub_download(name, file, revision=revision, local_dir=part)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
+        raise ModelUnusable(f"The hub does not give {name}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _without_twins(files: Iterable[str]) -> set[str]:

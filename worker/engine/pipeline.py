@@ -106,9 +106,10 @@ def _assemble(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> Pipeline
         raise ModelUnusable("The UNet takes more than latents; inpainting and depth models are not supported.")
     kind = StableDiffusionXLPipeline if layout.is_sdxl else StableDiffusionPipeline
     absent: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    absent |= {"add_watermarker": False} if layout.is_sdxl else {"safety_checker": None}
+    absent |= (
+        {"add_watermarker": False} if layout.is_sdxl else {"safety_checker": None, "requires_safety_checker": False}
+    )
     pipeline = kind.from_pretrained(folder, **parts, **absent, dtype=dtype, local_files_only=True)
-    pipeline.register_to_config(requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

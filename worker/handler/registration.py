@@ -1,0 +1,27 @@
+"""Registration: a base model's source → fetched, checked, loaded once → what it is."""
+
+from core.domain.errors import JobStopped
+from core.domain.outcome import Outcome
+from worker.runner import Run
+from worker.runtime import Runtime
+
+
+def handle(run: Run, runtime: Runtime) -> Outcome:
+    """Find out whether the base model can be used here, and what the rest of the system must know of it.
+
+    Raises:
+        ModelUnusable, OutOfMemory, JobFailure: it cannot be used.
+        JobStopped: the run was asked to stop.
+        Unavailable: the object store is not reachable.
+    """
+    count = 0
+
+    def on_file() -> None:
+        nonlocal count
+        count += 1
+        run.report(step=0, steps=1, message=f"fetching file {count}")
+        if run.should_stop():
+            raise JobStopped
+
+    run.report(step=0, steps=1, message="checking")
+    return Outcome(model_facts=runtime.engine.inspect(run.model, on_file=on_file, should_stop=run.should_stop))
