@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from core.domain.base_model import ModelFamily
 from core.domain.errors import InvalidInput
-from core.domain.value import Name, Specification, Text
+from core.domain.value import Float, Name, Specification, Text
 
 
 class AdapterStage(StrEnum):
@@ -21,6 +21,16 @@ class AdapterStage(StrEnum):
     CHAMPION = "champion"
     REJECTED = "rejected"
     RETIRED = "retired"
+
+
+class AdapterSpec(Specification):
+    """What is said of a LoRA file that is imported. `alpha` is for files that do not tell theirs."""
+
+    name: Name
+    description: Annotated[Text, Field(max_length=2000)] = ""
+    base_model: Name | None = None
+    trigger_word: Annotated[Text, Field(max_length=100)] | None = None
+    alpha: Annotated[Float, Field(gt=0, le=1024)] | None = None
 
 
 class AdapterManifest(Specification):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -18,6 +19,27 @@ class DatasetStatus(StrEnum):
 
 MAX_IMAGES = 5000
 """Pictures in one dataset."""
+
+
+Caption = Annotated[Text, Field(max_length=10_000)]
+"""What a picture shows; may be empty where a trigger word says it all."""
+
+Title = Annotated[Text, Field(min_length=1, max_length=200)]
+"""What people call a dataset."""
+
+
+class UploadSpec(Specification):
+    """A picture that the client is going to upload."""
+
+    file_name: Annotated[Text, Field(min_length=1, max_length=255)]
+    caption: Caption = ""
+
+
+class DatasetSpec(Specification):
+    """A dataset whose pictures the client uploads one by one, each to a URL of its own."""
+
+    name: Title
+    images: Annotated[tuple[UploadSpec, ...], Field(min_length=1, max_length=MAX_IMAGES)]
 
 
 class DatasetItem(Specification):

@@ -37,6 +37,11 @@ def dataset_image(*, dataset_id: UUID, sha256: str) -> str:
     return f"dataset/{dataset_id}/image/{sha256}.png"
 
 
+def dataset_prefix(*, dataset_id: UUID) -> str:
+    """Everything of a dataset."""
+    return f"dataset/{dataset_id}/"
+
+
 def dataset_upload(*, dataset_id: UUID, name: str) -> str:
     """A picture as the client's presigned upload left it, not checked yet."""
     return f"dataset/{dataset_id}/upload/{name}"

@@ -1,17 +1,131 @@
-"""What a training run keeps on its way: the loss of each step, and checkpoints to go on from."""
+"""Trainings: submit one, and keep what it leaves on its way, the loss of each step and checkpoints to go on from."""
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from core.domain.errors import OwnershipLost
-from core.domain.training import TrainingMetric
+from core.domain.dataset import DatasetStatus
+from core.domain.errors import Conflict, InvalidInput, NotFound, OwnershipLost
+from core.domain.generation import GenerationDefaults
+from core.domain.job import JobKind
+from core.domain.problem_list import ProblemList
+from core.domain.training import TrainingMetric, TrainingPlan, TrainingSpec
+from core.infra.repository import base_model as base_models
+from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
 from core.infra.repository import training as trainings
-from core.infra.table import Checkpoint
+from core.infra.settings import Settings
+from core.infra.table import Checkpoint, Dataset, Job, StableDiffusion, TrainingMetricRow
+from core.infra.task_queue import TaskQueue
+from core.services import job as job_service
+from core.services import model as models
+from core.services.adapter import next_version
+from core.services.job import Submission
 from core.services.run import Claim
+from core.services.terms import Terms
+
+_LATENT_PIXELS = 64 * 64
+_SEEDS = 2**32
+
+
+def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Job:
+    """Check a training against its base model and its dataset, and make it a job.
+
+    Raises:
+        InvalidInput: names every field that is wrong.
+        Conflict: the base model or the dataset is not ready.
+        QueueFull: the tenant has too much work waiting.
+        IdempotencyKeyReuse: the key came with another request.
+    """
+    if replay := terms.find_replay(session):
+        return replay
+    problems, model, dataset = ProblemList(), None, None
+    with problems.gather():
+        name = spec.base_model or settings.default_model
+        model = models.usable(session, tenant_id=terms.tenant_id, name=name, field="base_model")
+    with problems.gather():
+        dataset = _ready_dataset(session, spec.dataset_id, terms.tenant_id)
+    if model is not None:
+        with problems.gather():
+            _check_targets(spec, base_models.modules_of(session, model_id=model.id))
+        if (side := _resolution(spec, model)) ** 2 > settings.max_pixels:
+            problems.add("resolution", f"{side} * {side} is more than {settings.max_pixels} pixels")
+    problems.raise_any()
+    assert model is not None
+    assert dataset is not None
+    submission = _submission(spec, _plan(session, spec, terms, model, dataset), terms, model)
+    return job_service.submit(session, submission, queue=queue, max_queued_seconds=settings.max_queued_seconds)
+
+
+def _ready_dataset(session: Session, dataset_id: UUID, tenant_id: UUID) -> Dataset:
+    dataset = datasets.hold(session, tenant_id=tenant_id, dataset_id=dataset_id)
+    if dataset is None:
+        raise InvalidInput.of("dataset_id", f"there is no dataset {dataset_id}")
+    if dataset.status != DatasetStatus.READY:
+        raise Conflict(f"The dataset {dataset_id} is not complete: upload its pictures, then complete it.")
+    return dataset
+
+
+def _check_targets(spec: TrainingSpec, modules: Mapping[str, Sequence[int]]) -> None:
+    """Every target must mean a module of the UNet, by its name or the end of it, as in peft."""
+    problems, rooms = ProblemList(), []
+    for index, target in enumerate(spec.target_modules):
+        meant = [shape for name, shape in modules.items() if name.startswith("unet.") and name.endswith(f".{target}")]
+        if not meant:
+            problems.add(f"target_modules.{index}", f"the base model has no module {target}")
+        rooms += [min(shape[:2]) for shape in meant]
+    if rooms and spec.rank > min(rooms):
+        problems.add("rank", f"must be at most {min(rooms)}, the smaller side of a module that is trained")
+    problems.raise_any()
+
+
+def _resolution(spec: TrainingSpec, model: StableDiffusion) -> int:
+    defaults = GenerationDefaults.model_validate(model.defaults)
+    return spec.resolution or min(defaults.width, defaults.height)
+
+
+def _plan(session: Session, spec: TrainingSpec, terms: Terms, model: StableDiffusion, dataset: Dataset) -> TrainingPlan:
+    assert dataset.digest is not None
+    return TrainingPlan(
+        spec=spec,
+        base_model=model.name,
+        adapter_version=next_version(session, tenant_id=terms.tenant_id, name=spec.name),
+        alpha=float(spec.rank if spec.alpha is None else spec.alpha),
+        resolution=_resolution(spec, model),
+        seed=secrets.randbelow(_SEEDS) if spec.seed is None else spec.seed,
+        dataset_digest=dataset.digest,
+    )
+
+
+def _submission(spec: TrainingSpec, plan: TrainingPlan, terms: Terms, model: StableDiffusion) -> Submission:
+    return Submission(
+        tenant_id=terms.tenant_id,
+        kind=JobKind.TRAINING,
+        spec=spec.model_dump(mode="json"),
+        plan=plan.model_dump(mode="json"),
+        base_model_id=model.id,
+        dataset_id=spec.dataset_id,
+        work_units=spec.steps * spec.batch_size * spec.gradient_accumulation * plan.resolution**2 / _LATENT_PIXELS,
+        idempotency=terms.idempotency,
+        cancel_after=terms.cancel_after,
+    )
+
+
+def metrics_page(
+    session: Session, *, tenant_id: UUID, job_id: UUID, after_step: int, limit: int
+) -> Sequence[TrainingMetricRow]:
+    """The loss of each step after `after_step`, in order.
+
+    Raises:
+        NotFound: no such training, or another tenant's.
+    """
+    job = job_service.get(session, tenant_id=tenant_id, job_id=job_id)
+    if job.kind != JobKind.TRAINING:
+        raise NotFound(f"The job {job_id} is no training, so it has no metrics.")
+    return trainings.metrics_of(session, job_id=job_id, after_step=after_step, limit=limit)
 
 
 def record_metrics(session: Session, claim: Claim, metrics: Sequence[TrainingMetric]) -> None:

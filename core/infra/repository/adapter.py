@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Integer, exists, func, or_, select, union_all
+from sqlalchemy import Integer, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
 from core.domain.adapter import AdapterRef, AdapterStage
@@ -76,12 +76,3 @@ def is_in_use(session: Session, adapter: Adapter) -> bool:
 def is_judged(session: Session, adapter: Adapter) -> bool:
     """Whether feedback on its images exists."""
     return bool(session.scalar(select(exists().where(UserFeedback.adapter_id == adapter.id))))
-
-
-def shares_file(session: Session, adapter: Adapter) -> bool:
-    """Whether another adapter has the same file."""
-    other = exists().where(
-        Adapter.id != adapter.id,
-        or_(Adapter.object_key == adapter.object_key, Adapter.kohya_object_key == adapter.object_key),
-    )
-    return bool(session.scalar(select(other)))

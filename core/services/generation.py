@@ -1,0 +1,213 @@
+"""Submit a generation: a specification becomes a plan with nothing left open, and the plan a job."""
+
+import base64
+import binascii
+import io
+import re
+import secrets
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from core.domain import object_key
+from core.domain.adapter import AdapterManifest, parse_ref
+from core.domain.errors import InvalidInput
+from core.domain.generation import (
+    AdapterChoice,
+    GenerationDefaults,
+    GenerationPlan,
+    GenerationSpec,
+    ResolvedAdapter,
+)
+from core.domain.job import JobKind
+from core.domain.problem_list import ProblemList
+from core.infra.image_file import check_image
+from core.infra.object_store import ObjectStore
+from core.infra.repository import adapter as adapters
+from core.infra.repository import artifact as artifacts
+from core.infra.repository import base_model as base_models
+from core.infra.settings import Settings
+from core.infra.table import Adapter, Job, StableDiffusion
+from core.infra.task_queue import TaskQueue
+from core.services import job as jobs
+from core.services import model as models
+from core.services.job import Submission
+from core.services.terms import Terms
+
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+_LATENT_PIXELS = 64 * 64
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """An adapter of the request with what it was asked for; `field` names its place in the request."""
+
+    field: str
+    choice: AdapterChoice
+    adapter: Adapter
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Where the picture to begin with is stored, and how the job's own record of the request names it."""
+
+    key: str
+    name: str
+
+
+def submit(
+    session: Session, spec: GenerationSpec, terms: Terms, *, settings: Settings, store: ObjectStore, queue: TaskQueue
+) -> Job:
+    """Check a request against its base model, and make it a job.
+
+    Raises:
+        InvalidInput: names every field that is wrong.
+        Conflict: the base model is not ready.
+        QueueFull: the tenant has too much work waiting.
+        IdempotencyKeyReuse: the key came with another request.
+    """
+    if replay := terms.find_replay(session):
+        return replay
+    problems, image = ProblemList(), None
+    with problems.gather(field="init_image"):
+        image = _init_image(session, spec, terms.tenant_id, settings=settings, store=store)
+    model = None
+    with problems.gather():
+        model = models.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
+    chosen = _resolve(session, spec.adapters, terms.tenant_id, problems)
+    if model is not None:
+        _check_fit(session, chosen, model, problems)
+        plan = _plan(spec, model, chosen, image)
+        if plan.width * plan.height > settings.max_pixels:
+            problems.add("width", f"width * height must be at most {settings.max_pixels} pixels")
+    problems.raise_any()
+    assert model is not None
+    return jobs.submit(
+        session,
+        _submission(spec, plan, terms, model.id, image),
+        queue=queue,
+        max_queued_seconds=settings.max_queued_seconds,
+    )
+
+
+def _submission(
+    spec: GenerationSpec, plan: GenerationPlan, terms: Terms, model_id: UUID, image: _Image | None
+) -> Submission:
+    record = spec.model_dump(mode="json") | {"init_image": image.name if image else None}
+    return Submission(
+        tenant_id=terms.tenant_id,
+        kind=JobKind.GENERATION,
+        spec=record,
+        plan=plan.model_dump(mode="json"),
+        base_model_id=model_id,
+        work_units=work_units(plan),
+        idempotency=terms.idempotency,
+        cancel_after=terms.cancel_after,
+    )
+
+
+def work_units(plan: GenerationPlan) -> float:
+    """The size of the work: denoising steps of one image of 64 x 64 pixels without guidance."""
+    passes = 2 if plan.guidance_scale > 1 else 1
+    return plan.denoising_steps * plan.num_images * passes * (plan.width * plan.height) / _LATENT_PIXELS
+
+
+def _plan(spec: GenerationSpec, model: StableDiffusion, chosen: list[_Chosen], image: _Image | None) -> GenerationPlan:
+    defaults = GenerationDefaults.model_validate(model.defaults)
+    return GenerationPlan(
+        prompt=spec.prompt,
+        negative_prompt=spec.negative_prompt,
+        model=model.name,
+        width=spec.width or defaults.width,
+        height=spec.height or defaults.height,
+        steps=spec.steps or defaults.steps,
+        guidance_scale=defaults.guidance_scale if spec.guidance_scale is None else spec.guidance_scale,
+        seed=secrets.randbelow(_SEEDS) if spec.seed is None else spec.seed,
+        num_images=spec.num_images,
+        scheduler=spec.scheduler or defaults.scheduler,
+        adapters=tuple(_pinned(each.choice, each.adapter) for each in chosen),
+        init_image_key=image.key if image else None,
+        strength=None if spec.init_image is None else spec.strength or defaults.strength,
+        output_format=spec.output_format,
+    )
+
+
+def _pinned(choice: AdapterChoice, adapter: Adapter) -> ResolvedAdapter:
+    text_encoder = choice.text_encoder_weight
+    return ResolvedAdapter(
+        id=str(adapter.id),
+        name=adapter.name,
+        version=adapter.version,
+        sha256=adapter.sha256,
+        object_key=adapter.object_key,
+        weight=choice.weight,
+        text_encoder_weight=choice.weight if text_encoder is None else text_encoder,
+    )
+
+
+def _resolve(
+    session: Session, choices: tuple[AdapterChoice, ...], tenant_id: UUID, problems: ProblemList
+) -> list[_Chosen]:
+    found: list[_Chosen] = []
+    for index, choice in enumerate(choices):
+        field = f"adapters.{index}.ref"
+        with problems.gather(field=field):
+            adapter = adapters.by_ref(session, tenant_id=tenant_id, ref=parse_ref(choice.ref))
+            if adapter is None:
+                problems.add(field, f"there is no adapter {choice.ref}")
+            elif any(adapter.id == other.adapter.id for other in found):
+                problems.add(field, "names an adapter that this request names before")
+            else:
+                found.append(_Chosen(field, choice, adapter))
+    return found
+
+
+def _check_fit(session: Session, chosen: list[_Chosen], model: StableDiffusion, problems: ProblemList) -> None:
+    """An adapter fits the model it was made for, and any other of the same family whose modules are the same."""
+    for each in chosen:
+        if each.adapter.base_model_id == model.id:
+            continue
+        family = AdapterManifest.model_validate(each.adapter.manifest).family
+        if family != model.family:
+            problems.add(each.field, f"was made for {family}; {model.name} is {model.family}")
+        elif not _have_same_modules(session, each.adapter.base_model_id, model.id):
+            problems.add(each.field, f"was made for a base model of other sizes than {model.name}")
+
+
+def _have_same_modules(session: Session, one: UUID, other: UUID) -> bool:
+    return base_models.modules_of(session, model_id=one) == base_models.modules_of(session, model_id=other)
+
+
+def _init_image(
+    session: Session, spec: GenerationSpec, tenant_id: UUID, *, settings: Settings, store: ObjectStore
+) -> _Image | None:
+    if spec.init_image is None:
+        return None
+    if not spec.init_image.startswith("data:"):
+        return _earlier_image(session, spec.init_image, tenant_id)
+    checked = check_image(io.BytesIO(_decode(spec.init_image)), max_kept_pixels=settings.max_pixels)
+    key = object_key.init_image(tenant_id=tenant_id, sha256=checked.sha256)
+    store.put(key, checked.png, content_type="image/png")
+    return _Image(key, f"sha256:{checked.sha256}")
+
+
+def _earlier_image(session: Session, image_id: str, tenant_id: UUID) -> _Image:
+    try:
+        image = artifacts.image_by_id(session, tenant_id=tenant_id, image_id=UUID(image_id))
+    except ValueError:
+        raise InvalidInput.of("init_image", "must be the id of an image, or a data: URL with base64") from None
+    if image is None:
+        raise InvalidInput.of("init_image", f"there is no image {image_id}")
+    return _Image(image.object_key, image_id)
+
+
+def _decode(url: str) -> bytes:
+    match = _DATA_URL.match(url)
+    if match is None:
+        raise InvalidInput.of("init_image", "must begin with data:image/png;base64, (or jpeg, webp)")
+    try:
+        return base64.b64decode(url[match.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput.of("init_image", "is not valid base64") from None

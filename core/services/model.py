@@ -1,0 +1,154 @@
+"""Base models: register, find, show."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from core.domain.base_model import BaseModelSpec, ModelSource, ModelStatus, SourceKind, parse_source
+from core.domain.errors import Conflict, InvalidInput, NotFound
+from core.domain.job import JobKind
+from core.infra.repository import base_model as base_models
+from core.infra.repository import lock
+from core.infra.settings import Settings
+from core.infra.table import Job, StableDiffusion
+from core.infra.task_queue import TaskQueue
+from core.services import job as jobs
+from core.services.job import Submission
+from core.services.terms import Terms
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Job:
+    """Register a base model of a tenant's own, from where tenants may take one.
+
+    Raises:
+        InvalidInput: the source cannot be used.
+        Conflict: the tenant has a model of this name.
+        QueueFull: the tenant has too much work waiting.
+    """
+    if replay := terms.find_replay(session):
+        return replay
+    _check_place(parse_source(spec.source), settings)
+    return register(
+        session, spec, tenant_id=terms.tenant_id, queue=queue, terms=terms, limit_seconds=settings.max_queued_seconds
+    )
+
+
+def register(
+    session: Session,
+    spec: BaseModelSpec,
+    *,
+    tenant_id: UUID,
+    queue: TaskQueue,
+    shared: bool = False,
+    terms: Terms | None = None,
+    limit_seconds: float = math.inf,
+) -> Job:
+    """Add a base model, from any source, and the job that checks it; it serves once that job succeeded.
+
+    A name whose last check failed may be registered again.
+
+    Raises:
+        InvalidInput: the revision does not fit the source.
+        Conflict: the tenant has a model of this name.
+        QueueFull: the tenant has more than `limit_seconds` of work waiting.
+    """
+    spec = _checked(spec)
+    lock.take(session, "base model", tenant_id, spec.name)
+    model = _row(session, spec, tenant_id)
+    model.source, model.revision, model.shared = spec.source, spec.revision, shared
+    session.add(model)
+    session.flush()
+    submission = Submission(
+        tenant_id=tenant_id,
+        kind=JobKind.REGISTRATION,
+        spec=spec.model_dump(mode="json"),
+        plan=spec.model_dump(mode="json"),
+        base_model_id=model.id,
+        work_units=1.0,
+        idempotency=terms.idempotency if terms else None,
+        cancel_after=terms.cancel_after if terms else None,
+    )
+    return jobs.submit(session, submission, queue=queue, max_queued_seconds=limit_seconds)
+
+
+def _row(session: Session, spec: BaseModelSpec, tenant_id: UUID) -> StableDiffusion:
+    model = base_models.own_by_name(session, tenant_id=tenant_id, name=spec.name)
+    if model is None:
+        model = StableDiffusion(tenant_id=tenant_id, name=spec.name)
+    elif model.status == ModelStatus.READY or base_models.is_being_checked(session, model_id=model.id):
+        raise Conflict(f"You have a base model {spec.name} already; its status is {model.status}.")
+    model.description, model.options = spec.description, spec.options.model_dump(mode="json")
+    model.defaults = spec.defaults.model_dump(mode="json") if spec.defaults else {}
+    model.status, model.status_reason = ModelStatus.CHECKING, None
+    return model
+
+
+def _checked(spec: BaseModelSpec) -> BaseModelSpec:
+    source = parse_source(spec.source)
+    if source.kind is SourceKind.HUB and not _COMMIT.fullmatch(spec.revision or ""):
+        raise InvalidInput.of("revision", "must pin a model of the hub: the 40 hexadecimal digits of its commit")
+    if source.kind is not SourceKind.HUB and spec.revision is not None:
+        raise InvalidInput.of("revision", "is for models of the hub only")
+    if source.kind is SourceKind.FOLDER:  # workers run in folders of their own
+        return spec.model_copy(update={"source": str(Path(source.location).resolve())})
+    return spec
+
+
+def _check_place(source: ModelSource, settings: Settings) -> None:
+    """Tenants name neither the machine's other folders nor, in the bucket of artifacts, other tenants' files."""
+    root, ours = settings.model_dir.resolve(), f"s3://{settings.s3_bucket}/"
+    if source.kind is SourceKind.FOLDER and not Path(source.location).resolve().is_relative_to(root):
+        raise InvalidInput.of(
+            "source",
+            f"must be a folder beneath {root}: put the model there, or have the operator register it "
+            "with `lorikeet admin`",
+        )
+    is_ours = source.kind is SourceKind.S3 and f"{source.location}/".startswith(ours)
+    if is_ours and not source.location.startswith(f"{ours}models/"):
+        raise InvalidInput.of("source", f"must lie under {ours}models/ in this bucket")
+
+
+def usable(session: Session, *, tenant_id: UUID, name: str, field: str = "model") -> StableDiffusion:
+    """The base model that a request means by a name, ready to serve.
+
+    Raises:
+        InvalidInput: there is no such model; names `field`.
+        Conflict: it is being checked, or its check failed.
+    """
+    model = base_models.by_name(session, tenant_id=tenant_id, name=name)
+    if model is None:
+        raise InvalidInput.of(field, f"there is no base model {name}")
+    if model.status == ModelStatus.CHECKING:
+        raise Conflict(f"The base model {name} is still being checked; try again when it is ready.")
+    if model.status == ModelStatus.FAILED:
+        raise Conflict(f"The base model {name} cannot be used: {model.status_reason}")
+    return model
+
+
+def get(session: Session, *, tenant_id: UUID, model_id: UUID) -> StableDiffusion:
+    """A base model that the tenant may use.
+
+    Raises:
+        NotFound: no such model, or another tenant's own.
+    """
+    model = base_models.by_id(session, tenant_id=tenant_id, model_id=model_id)
+    if model is None:
+        raise NotFound(f"There is no base model {model_id}.")
+    return model
+
+
+def list_page(
+    session: Session, *, tenant_id: UUID, limit: int, cursor: str | None
+) -> tuple[Sequence[StableDiffusion], str | None]:
+    """The base models that a tenant may use, newest first, and the cursor of the next page.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours.
+    """
+    return base_models.page(session, tenant_id=tenant_id, limit=limit, cursor=cursor)

@@ -1,0 +1,24 @@
+"""Delete objects whose rows are gone."""
+
+import structlog
+from sqlalchemy.orm import Session
+
+from core.domain.errors import Unavailable
+from core.infra.database import after_commit
+from core.infra.object_store import ObjectStore
+
+_log = structlog.get_logger()
+
+
+def remove_after_commit(session: Session, store: ObjectStore, *, prefix: str) -> None:
+    """Delete every object that begins with `prefix` once the transaction is committed."""
+    after_commit(session, lambda: remove(store, prefix=prefix))
+
+
+def remove(store: ObjectStore, *, prefix: str) -> None:
+    """Delete every object that begins with `prefix`; what a store that is away keeps is logged and left."""
+    try:
+        for key, _ in list(store.list(prefix)):
+            store.delete(key)
+    except Unavailable as error:
+        _log.warning("objects_left_behind", prefix=prefix, error=error.message)
