@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from cli.environment import ROOT
 from cli.ledger import write_private
 from cli.refusal import Refusal, explained
-from core.domain.base_model import BaseModelSpec
+from core.domain.base_model import BaseModelSpec, ModelStatus
 from core.domain.errors import LorikeetError, NotFound, Unauthorized
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
@@ -78,7 +78,7 @@ def _register_tiny(session: Session, queue: TaskQueue) -> None:
     """Offer the model that comes with the project to every tenant, at the place where it lies now."""
     tenant = _first_tenant(session)
     known = base_models.own_by_name(session, tenant_id=tenant.id, name=TINY_NAME)
-    if known is None:
+    if known is None or known.status == ModelStatus.FAILED:
         spec = BaseModelSpec(name=TINY_NAME, source=str(TINY), description="The model that the project trains itself.")
         models.register(session, spec, tenant_id=tenant.id, shared=True, queue=queue)
     elif known.source != str(TINY):

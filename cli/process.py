@@ -13,6 +13,7 @@ from pathlib import Path
 
 _GATE = 'read -r go && exec "$@" </dev/null'
 _GLANCE_SECONDS = 0.05
+_HAS_PROC = sys.platform.startswith("linux")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +50,8 @@ class Mark:
 
 def birth(pid: int) -> str | None:
     """When process `pid` began, in words that no other process shares; None where there is none, or a dead one."""
-    if not sys.platform.startswith("linux"):
-        command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-        shown = subprocess.run(command, check=False, capture_output=True, text=True)
-        state, _, started = shown.stdout.strip().partition(" ")
+    if not _HAS_PROC:
+        state, _, started = _ps(pid, "stat=,lstart=").partition(" ")
         return started.strip() if started and not state.startswith("Z") else None
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
@@ -61,6 +60,21 @@ def birth(pid: int) -> str | None:
     # proc_pid_stat(5): the name in brackets may hold anything; after it come state (3rd) … starttime (22nd).
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+
+
+def command_line(pid: int) -> str:
+    """What a process was started as; empty where there is none."""
+    if not _HAS_PROC:
+        return _ps(pid, "command=")
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _ps(pid: int, columns: str) -> str:
+    command = ["ps", "-o", columns, "-p", str(pid)]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 @cache
@@ -92,9 +106,12 @@ def start(program: Program, write_down: Callable[[Mark], None], *, group: int = 
     try:
         born, pid = birth(process.pid) or "", process.pid
         write_down(Mark(name=program.name, pid=pid, born=born, group=group, stop_signal=program.stop_signal))
-        process.stdin.write(b"go\n")
-    finally:
-        process.stdin.close()
+    except BaseException:
+        process.stdin.close()  # the gate stays shut
+        process.wait()
+        raise
+    process.stdin.write(b"go\n")
+    process.stdin.close()
     return process
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.embedded.server import Server, explain, inside_package
 from cli.ledger import Ledger, write_private
-from cli.process import Program
+from cli.process import Program, birth, command_line
 from cli.refusal import Refusal
 
 _NAME = "lorikeet"  # of the role and of the database
@@ -38,6 +38,7 @@ def server(data: Path, ledger: Ledger, *, durable: bool = True) -> Server:
         _check(cluster, binaries)
     else:
         _create(cluster, binaries, password=password)
+    _forget_dead(cluster / "postmaster.pid")
     mask, user = _identity(cluster)
     safety = () if durable else _FAST_AND_LOSABLE
     return Server(
@@ -76,6 +77,24 @@ def _check(cluster: Path, binaries: Path) -> None:
             f"The database folder {cluster} was made by Postgres {made_by}, and this is Postgres {ours}. Move the data "
             f"with pg_dump of the old version, or start empty (mv {cluster} {cluster}.{made_by})."
         )
+
+
+def _forget_dead(note: Path) -> None:
+    """Remove the note of a server that was killed, where its pid is another program's by now.
+
+    Postgres itself would rather not start, since it cannot tell what that program is.
+
+    Raises:
+        Refusal: a Postgres that we did not start runs over this cluster.
+    """
+    if not note.is_file():
+        return
+    pid = int(note.read_text().partition("\n")[0] or 0)
+    if birth(pid) is not None and "postgres" in command_line(pid):
+        raise Refusal(
+            f"Another Postgres, pid {pid}, runs over {note.parent}. Stop it (kill -INT {pid}) and start again."
+        )
+    note.unlink()
 
 
 def _create(cluster: Path, binaries: Path, *, password: str) -> None:

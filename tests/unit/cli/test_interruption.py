@@ -1,0 +1,34 @@
+import os
+import signal
+
+from cli.interruption import Stopped, stoppable, undisturbed
+
+
+def test_the_first_signal_ends_the_block_and_is_no_error() -> None:
+    reached = False
+    with stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+        reached = True
+    assert not reached
+
+
+def test_tidying_up_is_not_disturbed() -> None:
+    steps = []
+    with stoppable():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        finally:
+            with undisturbed():
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                steps.append("tidy")
+    assert steps == ["tidy"]
+
+
+def test_signals_mean_afterwards_what_they_meant_before() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stoppable():
+        raise Stopped
+    assert signal.getsignal(signal.SIGINT) is before
