@@ -23,6 +23,18 @@ _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_lin
 
 
 def save_sd(folder: Path, *, seed: int = 0, prediction_type: str = "v_prediction") -> Path:
+    """Stable Diffusion 1 as a folder."""
+    build_sd(seed=seed, prediction_type=prediction_type).save_pretrained(folder)
+    return folder
+
+
+def save_sdxl(folder: Path, *, seed: int = 0) -> Path:
+    """Stable Diffusion XL as a folder."""
+    build_sdxl(seed=seed).save_pretrained(folder)
+    return folder
+
+
+def build_sd(*, seed: int = 0, prediction_type: str = "v_prediction") -> StableDiffusionPipeline:
     """Stable Diffusion 1, 16 by 16 latents for 32 by 32 pixels, zero terminal SNR if `prediction_type` is v."""
     torch.manual_seed(seed)
     is_v = prediction_type == "v_prediction"
@@ -36,7 +48,7 @@ def save_sd(folder: Path, *, seed: int = 0, prediction_type: str = "v_prediction
         timestep_spacing=spacing,
     )
     tokenizer = build_tokenizer()
-    pipeline = StableDiffusionPipeline(
+    return StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
         tokenizer=tokenizer,
@@ -46,17 +58,15 @@ def save_sd(folder: Path, *, seed: int = 0, prediction_type: str = "v_prediction
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.save_pretrained(folder)
-    return folder
 
 
-def save_sdxl(folder: Path, *, seed: int = 0) -> Path:
+def build_sdxl(*, seed: int = 0) -> StableDiffusionXLPipeline:
     """Stable Diffusion XL: two text encoders, pooled embedding and size conditioning."""
     torch.manual_seed(seed)
     tokenizer, tokenizer_2 = build_tokenizer(), build_tokenizer()
     tokenizer_2.pad_token = "!</w>"
     time_ids = 6 * 8
-    pipeline = StableDiffusionXLPipeline(
+    return StableDiffusionXLPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)).eval(),
@@ -71,8 +81,6 @@ def save_sdxl(folder: Path, *, seed: int = 0) -> Path:
         scheduler=EulerDiscreteScheduler(**_BETAS, steps_offset=1, timestep_spacing="leading"),
         add_watermarker=False,
     )
-    pipeline.save_pretrained(folder)
-    return folder
 
 
 def save_lora(file: Path, folder: Path, *, seed: int = 1, rank: int = 2, parts: tuple[str, ...] = ("unet",)) -> Path:

@@ -1,7 +1,7 @@
 """Pictures and captions → batches of latents and embeddings, in an order that a resumed run finds again."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -67,16 +67,16 @@ class PictureSource:
         latents = torch.cat([self._latent(index, change) for index, change, _ in rows])
         return Batch(latents, self._condition([caption for _, _, caption in rows]))
 
-    def fill(self) -> int:
-        """Make now what will be kept anyway; returns the number of latents kept."""
+    def fill(self, on_picture: Callable[[int], None] = lambda _: None) -> int:
+        """Make now what will be kept anyway; gives the number of latents kept. `on_picture(n)` after the n-th."""
         odds = self._plan.spec.augment
-        if max(odds.crop, odds.color) < 1.0:
-            for index in range(len(self._paths)):
+        for index, caption in enumerate(self._captions):
+            if max(odds.crop, odds.color) < 1.0:
                 for flip in {odds.flip == 1.0, odds.flip > 0.0}:
                     self._latent(index, Change(flip=flip))
-        if not self._learner.trains_text_encoder:
-            for caption in self._captions:
+            if not self._learner.trains_text_encoder:
                 self._condition([caption])
+            on_picture(index + 1)
         return len(self._latents)
 
     def _draw(self, position: int) -> tuple[int, Change, str]:

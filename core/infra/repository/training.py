@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -31,3 +31,13 @@ def checkpoints_of(session: Session, *, job_id: UUID) -> Sequence[Checkpoint]:
     """Checkpoints, newest step first."""
     query = select(Checkpoint).where(Checkpoint.job_id == job_id)
     return session.scalars(query.order_by(Checkpoint.step.desc(), Checkpoint.claim_epoch.desc())).all()
+
+
+def remove_checkpoints(session: Session, *, job_id: UUID, keep: int) -> Sequence[str]:
+    """Delete the rows of all but the newest `keep` checkpoints; their object prefixes."""
+    newest = select(Checkpoint.step, Checkpoint.claim_epoch).where(Checkpoint.job_id == job_id)
+    newest = newest.order_by(Checkpoint.step.desc(), Checkpoint.claim_epoch.desc()).limit(keep)
+    statement = delete(Checkpoint).where(
+        Checkpoint.job_id == job_id, tuple_(Checkpoint.step, Checkpoint.claim_epoch).not_in(newest)
+    )
+    return session.scalars(statement.returning(Checkpoint.object_prefix)).all()

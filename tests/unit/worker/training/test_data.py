@@ -88,9 +88,9 @@ def test_sdxl_is_told_sizes_and_the_pooled_text(tmp_path: Path) -> None:
     plan = make_plan()
     source = PictureSource(make_examples(tmp_path), make_learner(plan, sdxl=True), plan)
     condition = source.take().condition
-    assert condition.pooled is not None and condition.pooled.shape == (2, 16)
-    assert condition.time_ids is not None and condition.time_ids.tolist() == [[64, 64, 0, 0, 64, 64]] * 2
-    assert condition.hidden_states.shape == (2, 24, 32)
+    assert condition.pooled is not None and condition.pooled.shape == (2, 32)
+    assert condition.time_ids is not None and condition.time_ids.tolist() == [[32, 32, 0, 0, 32, 32]] * 2
+    assert condition.hidden_states.shape == (2, 24, 64)
 
 
 def test_one_picture_can_fill_a_batch(tmp_path: Path) -> None:

@@ -52,15 +52,15 @@ def draw(pipe: Any) -> torch.Tensor:
         "a red star",
         num_inference_steps=2,
         guidance_scale=3.0,
-        height=64,
-        width=64,
+        height=32,
+        width=32,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).images
     return torch.from_numpy(images)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, Euler
 @pytest.mark.parametrize("file_name", [ADAPTER, KOHYA])
 @pytest.mark.parametrize(
     ("sdxl", "changes"), [(False, ATTENTION), (False, WIDE), (True, ATTENTION), (True, {**WIDE, "rank": 3})]
@@ -117,8 +117,8 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 def test_samples_are_the_pipelines_own_pictures_and_repeat() -> None:
     learner = make_trained()
     defaults = GenerationDefaults(steps=2, guidance_scale=3.0)
-    sample = draw_samples(learner, ("a red star",), seed=0, resolution=64, defaults=defaults)
-    again = draw_samples(learner, ("a red star",), seed=0, resolution=64, defaults=defaults)
+    sample = draw_samples(learner, ("a red star",), seed=0, resolution=32, defaults=defaults)
+    again = draw_samples(learner, ("a red star",), seed=0, resolution=32, defaults=defaults)
     (expected,) = learner.pipe.image_processor.numpy_to_pil(draw(learner.pipe).numpy())
     assert [image.tobytes() for image in sample] == [image.tobytes() for image in again] == [expected.tobytes()]
     assert isinstance(sample[0], Image.Image)
@@ -126,5 +126,5 @@ def test_samples_are_the_pipelines_own_pictures_and_repeat() -> None:
 
 def test_samples_are_drawn_in_half_precision_too() -> None:
     learner = make_trained(mixed_precision="bf16")
-    (image,) = draw_samples(learner, ("x",), seed=0, resolution=64, defaults=GenerationDefaults(steps=2))
-    assert image.size == (64, 64)
+    (image,) = draw_samples(learner, ("x",), seed=0, resolution=32, defaults=GenerationDefaults(steps=2))
+    assert image.size == (32, 32)

@@ -8,7 +8,7 @@ from worker.training.learner import Learner, choose_dtype
 
 def test_only_the_adapter_learns_and_it_begins_as_nothing() -> None:
     pipe = make_pipeline()
-    noisy, t, text = torch.randn(1, 4, 16, 16), torch.tensor([10]), torch.randn(1, 24, 16)
+    noisy, t, text = torch.randn(1, 4, 16, 16), torch.tensor([10]), torch.randn(1, 24, 32)
     before = pipe.unet(noisy, t, text).sample
     learner = Learner(pipe, make_plan(), device=CPU)
     assert all("lora_" in name for name in learner.parameters())

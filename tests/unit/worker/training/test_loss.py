@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
-from tests.training_bench import CPU, make_pipeline
+from tests.training_bench import CPU
 from worker.training.denoiser import Condition, Denoiser
 from worker.training.loss import Batch, FineTuningLoss, denoise_error, min_snr_weight
 
@@ -21,8 +23,15 @@ class Oracle(torch.nn.Module):
         return (self.answer,)
 
 
+def zero_snr(prediction_type: str) -> dict[str, Any]:
+    scheduler = DDIMScheduler(
+        prediction_type=prediction_type, rescale_betas_zero_snr=True, steps_offset=1, clip_sample=False
+    )
+    return dict(scheduler.config)
+
+
 def make_denoiser(prediction_type: str, answer: torch.Tensor | None = None) -> Denoiser:
-    config = make_pipeline(prediction_type=prediction_type).scheduler.config
+    config = zero_snr(prediction_type)
     return Denoiser(Oracle(answer if answer is not None else torch.zeros(1)), config, device=CPU)
 
 
@@ -40,9 +49,7 @@ def test_error_is_zero_for_the_target_of_the_family_and_per_sample(prediction_ty
 
 
 def test_noise_and_velocity_are_those_of_diffusers() -> None:
-    from diffusers import DDPMScheduler
-
-    config = make_pipeline(prediction_type="v_prediction").scheduler.config
+    config = zero_snr("v_prediction")
     theirs, ours = DDPMScheduler.from_config(config), Denoiser(Oracle(torch.zeros(1)), config, device=CPU)
     x, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 999])
     torch.testing.assert_close(ours.add_noise(x, noise, t), theirs.add_noise(x, noise, t))

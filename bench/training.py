@@ -1,0 +1,123 @@
+"""LoRA training steps per second ÷ bare forward and backward passes of the same model on the same kept inputs.
+
+`python -m bench.training`. One process and one learner for both; the sides take turns. The bare side has no
+optimizer, no clipping, no data, no metrics: only what no training can do without.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench import report
+from core.domain.base_model import LoadOptions
+from core.domain.training import TrainingMetric, TrainingPlan, TrainingSpec
+from worker.engine.pipeline import load_pipeline
+from worker.training.data import Example, PictureSource
+from worker.training.learner import Learner
+from worker.training.loop import TrainingRun, train
+from worker.training.loss import FineTuningLoss
+
+TINY = Path(__file__).parent.parent / "tiny" / "lorikeet-tiny"
+TARGET = 0.90
+THREADS = 1
+PICTURES = 16
+
+
+class Silent:
+    """A watch that asks for nothing."""
+
+    def should_stop(self) -> bool:
+        return False
+
+    def record(self, metrics: Sequence[TrainingMetric]) -> None: ...
+
+    def keep(self, checkpoint: Path, *, step: int) -> None: ...
+
+    def sample(self, *, step: int) -> None: ...
+
+
+def main() -> None:
+    """Measure and print; the figures are optimizer steps per second."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=TINY)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20, help="steps of one round")
+    parser.add_argument("--rounds", type=int, default=9)
+    asked = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    plan = make_plan(steps=asked.steps, batch=asked.batch)
+    learner = Learner(
+        load_pipeline(asked.model, LoadOptions(dtype="float32"), device="cpu"), plan, device=torch.device("cpu")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        source = PictureSource(make_pictures(Path(folder), plan.resolution), learner, plan)
+        source.fill()
+        sides = {
+            "bare forward and backward": lambda: asked.steps / bare(learner, source, asked.steps),
+            "training": lambda: asked.steps / trained(learner, source, plan, Path(folder)),
+        }
+        report.interleave(1, sides)  # warm
+        figures = report.interleave(asked.rounds, sides)
+    pairs = zip(figures["training"], figures["bare forward and backward"], strict=True)
+    ratio = statistics.median(training / without for training, without in pairs)
+    report.write("training", unit="steps/s", figures=figures, ratio=ratio, target=TARGET)
+
+
+def make_plan(*, steps: int, batch: int) -> TrainingPlan:
+    """A plan with the defaults of a fine-tuning, at the tiny model's size."""
+    spec = TrainingSpec(name="bench", dataset_id=UUID(int=0), steps=steps, batch_size=batch)
+    return TrainingPlan(
+        spec=spec,
+        base_model="lorikeet-tiny",
+        adapter_version=1,
+        alpha=float(spec.rank),
+        resolution=64,
+        seed=1,
+        dataset_digest="0" * 64,
+    )
+
+
+def make_pictures(folder: Path, side: int) -> list[Example]:
+    """Noise will do: speed does not look at pictures."""
+    rng = np.random.default_rng(0)
+    examples = []
+    for index in range(PICTURES):
+        path = folder / f"{index}.png"
+        Image.fromarray(rng.integers(256, size=(side, side, 3), dtype=np.uint8)).save(path)
+        examples.append(Example(path, f"picture {index}"))
+    return examples
+
+
+def bare(learner: Learner, source: PictureSource, steps: int) -> float:
+    """Seconds for `steps` forward and backward passes on one batch that lies ready."""
+    batch = source.take()
+    timesteps = torch.randint(1000, (len(batch.latents),))
+    target = torch.randn_like(batch.latents)
+    unet, text = learner.pipe.unet, batch.condition.hidden_states
+    start = time.perf_counter()
+    for _ in range(steps):
+        predicted = unet(batch.latents, timesteps, text, return_dict=False)[0]
+        torch.nn.functional.mse_loss(predicted, target).backward()
+        unet.zero_grad()
+    return time.perf_counter() - start
+
+
+def trained(learner: Learner, source: PictureSource, plan: TrainingPlan, folder: Path) -> float:
+    """Seconds for the steps of a plan."""
+    run = TrainingRun(plan=plan, folder=folder, config_sha256="", checkpoint_seconds=1e9)
+    loss = FineTuningLoss(plan.spec.min_snr_gamma)
+    start = time.perf_counter()
+    train(learner, source, loss, run=run, watch=Silent())
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
