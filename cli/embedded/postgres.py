@@ -1,6 +1,7 @@
 """The embedded Postgres: a cluster made once, started plainly, never started twice on the same files."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,7 @@ def _forget_dead(note: Path) -> None:
     if not note.is_file():
         return
     pid = int(note.read_text().partition("\n")[0] or 0)
-    if birth(pid) is not None and "postgres" in command_line(pid):
+    if birth(pid) is not None and re.search(r"(^|/)postgres( |:|$)", command_line(pid)):
         raise Refusal(
             f"Another Postgres, pid {pid}, runs over {note.parent}. Stop it (kill -INT {pid}) and start again."
         )
