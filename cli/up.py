@@ -43,7 +43,7 @@ def await_model(system: System, console: Console) -> None:
     with console.status(f"Waiting for a worker to load {name}"):
         while (model := _model(system, name)) is not None and model["status"] != "ready":
             if model["status"] == "failed":
-                raise Refusal(f"The base model {name} cannot be used: {model.get('error') or 'no reason was given'}")
+                raise Refusal(f"The base model {name} cannot be used: {model['status_reason'] or 'no reason was given'}")
             system.check_alive()
             time.sleep(_GLANCE_SECONDS)
 
