@@ -1,76 +1,20 @@
 """Real servers for the tests: started once, with a database, a queue and a bucket of its own for each test."""
 
-import itertools
+import socket
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
+from rich.console import Console
 
 from cli.backing import prepare, start_servers
-from cli.environment import ROOT, check
 from cli.ledger import Ledger
 from cli.supervisor import Supervisor
+from cli.system import System, running
+from cli.up import await_model
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
-
-_TEMPLATE = "migrated"
-_number = itertools.count(1)
-
-
-class Servers:
-    """Postgres, Valkey and S3 on loopback. Each `settings()` leads to a part of them that nothing else uses."""
-
-    def __init__(self, leads: dict[str, str], data: Path) -> None:
-        self.database_url = leads["DATABASE_URL"]
-        self.redis_url = leads["REDIS_URL"]
-        self._leads = leads
-        self._data = data
-
-    def settings(self, **changes: str) -> Settings:
-        """A migrated empty database, an empty Redis database, an empty bucket. `changes` by variable name."""
-        number = next(_number)
-        name = f"test_{number}"
-        self.create_database(name, template=_TEMPLATE)
-        settings = check(
-            {
-                **self._leads,
-                "DATABASE_URL": self.url_of(name),
-                "REDIS_URL": self.redis_url.rpartition("/")[0] + f"/{number % 63 + 1}",
-                "S3_BUCKET": f"test-{number}",
-                "SECRET_KEY": "for tests only, for tests only, for tests only",
-                "DATA_DIR": str(self._data / name),
-                **changes,
-            }
-        )
-        ObjectStore(settings).create_bucket()
-        return settings
-
-    def create_database(self, name: str, *, template: str = "template1") -> str:
-        """An empty database, or a copy of another; its URL."""
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        return self.url_of(name)
-
-    def drop_database(self, settings: Settings) -> None:
-        """Remove the database of `settings()`, and whoever is still connected to it."""
-        name = urlsplit(settings.database_url).path.lstrip("/")
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    def url_of(self, name: str) -> str:
-        return self.database_url.rpartition("/")[0] + f"/{name}"
-
-
-def migrate(url: str) -> None:
-    """Bring a database to the newest schema."""
-    config = Config(toml_file=ROOT / "pyproject.toml")
-    config.attributes["database_url"] = url
-    command.upgrade(config, "head")
+from tests.servers import Servers
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +25,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     ledger = Ledger(data / "embedded.json")
     supervisor = Supervisor(ledger, say=lambda _: None)
     try:
-        leads = start_servers(supervisor, ledger, data=data, given={}, durable=False)
-        servers = Servers(leads, data)
-        migrate(servers.create_database(_TEMPLATE))
-        yield servers
+        yield Servers(start_servers(supervisor, ledger, data=data, given={}, durable=False), data)
     finally:
         supervisor.stop()
 
@@ -109,3 +50,22 @@ def database(settings: Settings) -> Iterator[Database]:
 def store(settings: Settings) -> ObjectStore:
     """An object store with an empty bucket."""
     return ObjectStore(settings)
+
+
+@pytest.fixture(scope="session")
+def stack(servers: Servers) -> Iterator[System]:
+    """The whole system as `lorikeet up` starts it: API, both workers, upkeep, the tiny model checked and loaded.
+
+    `stack.client` speaks to it with the first tenant's key. All tests of a run share it.
+    """
+    quick = {"PORT": str(free_port()), "POLL_SECONDS": "0.5", "SWEEP_SECONDS": "0.5"}
+    with running({**servers.variables(migrated=False), **quick}, say=print) as system:
+        await_model(system, Console(quiet=True))
+        yield system
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

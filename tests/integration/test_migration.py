@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli.environment import ROOT
 from core.infra.table import Base
-from tests.conftest import Servers
+from tests.servers import Servers
 from tests.row_of_each_table import insert_a_row_of_each_table
 
 MIGRATION_LOCK = 0x10121

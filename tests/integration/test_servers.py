@@ -10,7 +10,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
-from tests.conftest import Servers
+from tests.servers import Servers
 
 
 def test_postgres_is_real_and_migrated(database: Database) -> None:
