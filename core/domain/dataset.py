@@ -35,6 +35,12 @@ class UploadSpec(Specification):
     caption: Caption = ""
 
 
+class DatasetTitle(Specification):
+    """What is said of a dataset whose pictures come along."""
+
+    name: Title
+
+
 class DatasetSpec(Specification):
     """A dataset whose pictures the client uploads one by one, each to a URL of its own."""
 

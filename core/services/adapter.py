@@ -152,6 +152,20 @@ def _own(session: Session, tenant_id: UUID, adapter_id: UUID, *, for_update: boo
     return adapter
 
 
+def find(session: Session, *, adapter_id: UUID, tenant_id: UUID | None) -> Adapter:
+    """The adapter whose file is asked for; `tenant_id` None where a signed URL has spoken for the caller.
+
+    Raises:
+        NotFound: no such adapter, or another tenant's.
+    """
+    if tenant_id is not None:
+        return get(session, tenant_id=tenant_id, adapter_id=adapter_id)
+    adapter = adapters.any_by_id(session, adapter_id=adapter_id)
+    if adapter is None:
+        raise NotFound(f"There is no adapter {adapter_id}.")
+    return adapter
+
+
 def list_page(
     session: Session, *, tenant_id: UUID, name: str | None = None, limit: int = 20, cursor: str | None = None
 ) -> tuple[Sequence[Adapter], str | None]:

@@ -28,7 +28,7 @@ def find_file(session: Session, *, artifact_id: UUID, tenant_id: UUID | None) ->
         NotFound: no such file, or another tenant's.
     """
     if tenant_id is None:
-        artifact = artifacts.by_id(session, artifact_id=artifact_id)
+        artifact = artifacts.any_by_id(session, artifact_id=artifact_id)
     else:
         artifact = artifacts.own_by_id(session, tenant_id=tenant_id, artifact_id=artifact_id)
     if artifact is None:

@@ -166,6 +166,11 @@ def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
     return get(session, tenant_id=tenant_id, job_id=job_id)
 
 
+def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the jobs, whoever's, that have ended or are gone."""
+    return jobs.ended_among(session, job_ids=job_ids)
+
+
 def shown_status(job: Job) -> JobStatus:
     """The status a client sees."""
     status = JobStatus(job.status)

@@ -10,8 +10,8 @@ from core.infra.table import Artifact
 IMAGE_TYPES = ("image", "sample")
 
 
-def by_id(session: Session, *, artifact_id: UUID) -> Artifact | None:
-    """Whoever's artifact this is: for a caller that has proved its right in another way."""
+def any_by_id(session: Session, *, artifact_id: UUID) -> Artifact | None:
+    """For a caller that has proved its right in another way."""
     return session.get(Artifact, artifact_id)
 
 

@@ -234,6 +234,13 @@ def lives_on(session: Session, *, host: str, seen_within_seconds: float) -> bool
     return bool(session.scalar(select(exists().where(is_here, WorkerPresence.seen_at > since))))
 
 
+def count_workers(session: Session, *, seen_within_seconds: float) -> dict[WorkerKind, int]:
+    """Live worker processes by kind; a kind without any is left out."""
+    is_seen = _seconds_since(WorkerPresence.seen_at) < seen_within_seconds
+    rows = session.execute(select(WorkerPresence.kind, func.count()).where(is_seen).group_by(WorkerPresence.kind))
+    return {WorkerKind(kind): count for kind, count in rows}
+
+
 def forget_gone_workers(session: Session, *, unseen_for_seconds: float) -> None:
     since = func.now() - timedelta(seconds=unseen_for_seconds)
     session.execute(delete(WorkerPresence).where(WorkerPresence.seen_at < since))
@@ -252,6 +259,12 @@ def count_by_status(session: Session) -> Sequence[tuple[str, str, int]]:
     """(kind, status, count) of every job, for metrics."""
     rows = session.execute(select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status))
     return [(kind, status, count) for kind, status, count in rows]
+
+
+def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the jobs that have ended, or are gone."""
+    query = select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))
+    return set(job_ids) - set(session.scalars(query))
 
 
 def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:

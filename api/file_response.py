@@ -1,0 +1,24 @@
+"""Files of the object store, streamed to clients that cannot reach it."""
+
+from starlette.responses import StreamingResponse
+
+from core.infra.object_store import ObjectStore
+
+
+def stream_file(
+    store: ObjectStore, object_key: str, *, content_type: str, file_name: str, size_bytes: int, sha256: str
+) -> StreamingResponse:
+    """An object's bytes. What a key names never changes, so that browsers may keep it.
+
+    Raises:
+        NotFound: the object is gone.
+        Unavailable: the object store is away.
+    """
+    headers = {
+        "Content-Length": str(size_bytes),
+        "Content-Disposition": f'inline; filename="{file_name}"',
+        "Cache-Control": "private, max-age=86400, immutable",
+        "ETag": f'"{sha256}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(store.stream(object_key), media_type=content_type, headers=headers)

@@ -1,0 +1,55 @@
+"""URLs that answers carry: follow the links, don't build them."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from core.domain.signature import Signer
+from core.infra.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class FileLink:
+    """Where a file can be fetched, or put, without a key, until when."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Link:
+    """Makes the URLs of one answer. Files come from the object store where clients reach it, else through the API."""
+
+    base: str
+    store: ObjectStore
+    signer: Signer
+    lifetime_seconds: int
+
+    def to(self, path: str) -> str:
+        """A path of the API as a URL."""
+        return f"{self.base}{path}"
+
+    def job(self, job_id: UUID) -> str:
+        """Where a job is."""
+        return self.to(f"/api/jobs/{job_id}")
+
+    def download(self, path: str, *, object_key: str, content_type: str, file_name: str) -> FileLink:
+        """Where to fetch an object: `path` is where the API itself offers it."""
+        expires = int(time.time()) + self.lifetime_seconds
+        if self.store.is_public:
+            url = self.store.presign_get(
+                object_key, content_type=content_type, file_name=file_name, lifetime_seconds=self.lifetime_seconds
+            )
+        else:
+            url = f"{self.to(path)}?{self.signer.query(path, method='GET', expires=expires)}"
+        return FileLink(url, datetime.fromtimestamp(expires, UTC))
+
+    def upload(self, path: str, *, object_key: str) -> FileLink:
+        """Where to PUT an object: `path` is where the API itself takes it."""
+        expires = int(time.time()) + self.lifetime_seconds
+        if self.store.is_public:
+            url = self.store.presign_put(object_key, lifetime_seconds=self.lifetime_seconds)
+        else:
+            url = f"{self.to(path)}?{self.signer.query(path, method='PUT', expires=expires)}"
+        return FileLink(url, datetime.fromtimestamp(expires, UTC))

@@ -1,0 +1,85 @@
+"""The HTTP front door: `uvicorn api.main:create_app --factory`."""
+
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+
+from fastapi import FastAPI
+
+from api import problem
+from api.frame import Frame
+from api.metric import HttpMetrics
+from api.route import adapter, dataset, generation, health, image, job, model, training
+from api.runtime import Runtime, build_runtime
+from core.infra.settings import Settings, load_settings
+from core.infra.telemetry import configure_logging
+
+_ROUTES = (generation, training, job, dataset, adapter, model, image, health)
+_DESCRIPTION = """Stable Diffusion that learns from its users.
+
+Every route needs an API key: `Authorization: Bearer <key>`. Every error is an RFC 9457 problem with a stable `code`.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Settings come from the environment unless given; connections open when first used."""
+    if settings is None:
+        settings = load_settings()
+        configure_logging(settings, process="api")
+    runtime = build_runtime(settings)
+    app = FastAPI(
+        title="Lorikeet",
+        description=_DESCRIPTION,
+        version=_version(),
+        lifespan=_lifespan,
+        responses=problem.PROBLEMS,
+        redoc_url=None,
+    )
+    app.state.runtime = runtime
+    problem.install(app)
+    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), max_body_bytes=settings.max_body_bytes)
+    for room in _ROUTES:
+        app.include_router(room.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    runtime: Runtime = app.state.runtime
+    with _released_at_the_end(runtime):
+        yield
+    runtime.close()
+
+
+@contextmanager
+def _released_at_the_end(runtime: Runtime) -> Iterator[None]:
+    """Let requests that wait for a job go as soon as the process is asked to end, before the server's own patience."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        runtime.watch.release()
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number, handler in previous.items():
+        if callable(handler):
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        runtime.watch.release()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _version() -> str:
+    try:
+        return version("lorikeet")
+    except PackageNotFoundError:  # run from its sources
+        return "0"

@@ -1,0 +1,73 @@
+"""What Prometheus may ask: requests of this process, and the state of the whole system."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from core.domain.errors import Unavailable
+from core.infra.database import Database
+from core.services import census
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class HttpMetrics:
+    """Counts and times requests by method, route and status."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["method", "route", "status"]
+        self._requests = Counter("lorikeet_http_requests", "Requests answered.", labels, registry=registry)
+        self._seconds = Histogram(
+            "lorikeet_http_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=registry
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Note one request; status 0 is one that broke off."""
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+
+class SystemCollector(Collector):
+    """Asks the database at every scrape."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Jobs, queues and workers; only that the database is away where it is."""
+        is_up = GaugeMetricFamily("lorikeet_database_up", "Whether Postgres answers.")
+        jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
+        queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
+        workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
+        try:
+            with self._database.transaction() as session:
+                count = census.take(session)
+        except Unavailable:
+            is_up.add_metric([], 0)
+            yield is_up
+            return
+        is_up.add_metric([], 1)
+        for (kind, status), number in count.jobs.items():
+            jobs.add_metric([kind, status], number)
+        for kind, number in count.queued.items():
+            queued.add_metric([kind], number)
+        for worker, number in count.workers.items():
+            workers.add_metric([worker], number)
+        yield from (is_up, jobs, queued, workers)
+
+
+def build_registry(database: Database) -> CollectorRegistry:
+    """A registry of this process alone: two applications in one process do not meet."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(SystemCollector(database))
+    return registry

@@ -1,0 +1,159 @@
+"""Every error as an RFC 9457 problem, by one table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from core.domain.errors import (
+    Conflict,
+    FieldProblem,
+    InvalidInput,
+    LorikeetError,
+    NotFound,
+    QueueFull,
+    Unauthorized,
+    Unavailable,
+)
+
+_log = structlog.get_logger()
+
+TABLE: dict[type[LorikeetError], tuple[int, str]] = {
+    InvalidInput: (422, "The request is not valid"),
+    Unauthorized: (401, "A valid API key is required"),
+    NotFound: (404, "There is no such thing"),
+    Conflict: (409, "The current state does not allow this"),
+    QueueFull: (429, "Too much work is waiting"),
+    Unavailable: (503, "Something this service needs is away"),
+}
+_HTTP: dict[int, tuple[str, str]] = {
+    400: ("bad_request", "The request cannot be read"),
+    404: ("not_found", "There is no such thing"),
+    405: ("method_not_allowed", "This method is not possible here"),
+    413: ("body_too_large", "The request's body is too large"),
+    415: ("unsupported_media_type", "This content type is not accepted here"),
+    500: ("internal_error", "Something went wrong here"),
+}
+
+
+class FieldError(BaseModel):
+    """One field that is wrong; `field` is its dotted path."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """What every answer that is not a success looks like; `code` never changes its meaning."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details"})
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] = []
+    request_id: str | None = None
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "A problem that the caller can solve."},
+    "5XX": {"model": Problem, "description": "A problem on this side."},
+}
+
+
+def answer(
+    status: int,
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response."""
+    problem: dict[str, Any] = {
+        "type": f"urn:lorikeet:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": structlog.contextvars.get_contextvars().get("request_id"),
+    }
+    if errors:
+        problem["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+    # A field's name can be anything that a client sent, lone surrogates included.
+    body = json.dumps(problem, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+
+
+def of_error(error: LorikeetError) -> Response:
+    """The problem that an error of the domain is."""
+    status, title = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), (500, _HTTP[500][1]))
+    headers = {}
+    if isinstance(error, QueueFull | Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    errors = error.problems if isinstance(error, InvalidInput) else ()
+    if status >= 500:
+        _log.warning("request_failed", code=error.code, error=error.message)
+    return answer(status, code=error.code, title=title, detail=error.message, errors=errors, headers=headers)
+
+
+def of_status(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem that an HTTP status is."""
+    code, title = _HTTP.get(status, (f"http_{status}", detail))
+    return answer(status, code=code, title=title, detail=detail, headers=headers)
+
+
+def of_surprise() -> Response:
+    """The problem that is nobody's fault but ours; the log knows more."""
+    return of_status(500, "An unexpected error occurred. The server's log has it under this request_id.")
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the application end as a problem."""
+    app.add_exception_handler(LorikeetError, _domain)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _domain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LorikeetError)
+    return of_error(error)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, LorikeetError):  # raised while FastAPI read the body
+        return of_error(error.__cause__)
+    return of_status(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(each["loc"][:1] == ("path",) for each in found):  # an id that is none names nothing
+        return of_error(NotFound("There is no such thing: the id in the path is not one."))
+    return of_error(InvalidInput([FieldProblem(_field(each["loc"]), words(each)) for each in found]))
+
+
+def _field(location: Sequence[Any]) -> str:
+    place, *path = location
+    if place == "header":
+        return "-".join(part.capitalize() for part in str(path[0]).split("-"))
+    return ".".join(str(part)[:100] for part in path) or str(place)
+
+
+def words(error: Mapping[str, Any]) -> str:
+    """What pydantic says of a field, in our words."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return {"Extra inputs are not permitted": "there is no such field"}.get(message, message)

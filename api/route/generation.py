@@ -1,0 +1,31 @@
+"""POST /api/generate."""
+
+from fastapi import APIRouter
+
+from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
+from api.json_body import StrictRoute
+from api.submission import DeskDep
+from api.view.job import JobView
+from core.domain.generation import GenerationSpec
+from core.services import generation
+
+router = APIRouter(prefix="/api", tags=["generation"], route_class=StrictRoute)
+
+
+@router.post("/generate", status_code=202)
+async def generate(
+    spec: GenerationSpec,
+    desk: DeskDep,
+    idempotency_key: IdempotencyKey = None,
+    cancel_after: CancelAfter = None,
+    prefer: Prefer = None,
+) -> JobView:
+    """Make images. The job is accepted at once; follow `urls.self` to its outputs."""
+    terms = read_terms(desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after)
+    runtime = desk.runtime
+    return await desk.hand_in(
+        lambda session: generation.submit(
+            session, spec, terms, settings=runtime.settings, store=runtime.store, queue=runtime.queue
+        ),
+        prefer=prefer,
+    )

@@ -1,0 +1,64 @@
+"""Is it alive, is it ready, how is it doing."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from api.dependency import RuntimeDep
+from core.domain.errors import Unavailable
+
+router = APIRouter(tags=["health"])
+_log = structlog.get_logger()
+Answer = Literal["ok", "away"]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """`queue` away is no reason not to be ready: jobs are accepted, and workers find them by themselves."""
+
+    status: Literal["ok", "degraded", "away"]
+    database: Answer
+    queue: Answer
+    store: Answer
+
+
+@router.get("/healthz")
+async def read_health() -> Health:
+    """Whether the process answers."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness}})
+def read_readiness(runtime: RuntimeDep, response: Response) -> Readiness:
+    """Whether the systems behind it answer: 503 where the database or the store does not."""
+    database = _answers("database", runtime.database.check)
+    store = _answers("store", runtime.store.check)
+    queue: Answer = "ok" if runtime.queue.is_reachable() else "away"
+    is_ready = database == store == "ok"
+    if not is_ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = "5"
+    status: Literal["ok", "degraded", "away"] = "away" if not is_ready else "ok" if queue == "ok" else "degraded"
+    return Readiness(status=status, database=database, queue=queue, store=store)
+
+
+def _answers(name: str, check: Callable[[], None]) -> Answer:
+    try:
+        check()
+    except Unavailable as error:
+        _log.warning("not_ready", system=name, error=error.message)
+        return "away"
+    return "ok"
+
+
+@router.get("/metrics", response_class=Response)
+def read_metrics(runtime: RuntimeDep) -> Response:
+    """Figures for Prometheus."""
+    return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,50 @@
+"""Jobs: list, read, cancel."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId
+from api.json_body import StrictRoute
+from api.submission import show
+from api.view.job import JobView, view
+from api.view.page import Page
+from core.domain.job import JobKind, JobStatus
+from core.services import job as jobs
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"], route_class=StrictRoute)
+
+
+@router.get("")
+def list_jobs(
+    runtime: RuntimeDep,
+    tenant_id: TenantId,
+    link: LinkDep,
+    status: Annotated[JobStatus | None, Query()] = None,
+    kind: Annotated[JobKind | None, Query()] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Page[JobView]:
+    """Your jobs, newest first."""
+    days = runtime.settings.retention_days
+    with runtime.database.transaction() as session:
+        found, next_cursor = jobs.list_page(
+            session, tenant_id=tenant_id, status=status, kind=kind, limit=limit, cursor=cursor
+        )
+        items = [view(job, link, retention_days=days, outlook=jobs.outlook(session, job)) for job in found]
+    return Page(items=items, next_cursor=next_cursor)
+
+
+@router.get("/{job_id}")
+def read_job(job_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> JobView:
+    """One job as it is now."""
+    return show(runtime, link, tenant_id=tenant_id, job_id=job_id)
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> JobView:
+    """End a job that waits at once, and a running one at its next step; a finished one stays as it is."""
+    with runtime.database.transaction() as session:
+        job = jobs.cancel(session, tenant_id=tenant_id, job_id=job_id)
+        return view(job, link, retention_days=runtime.settings.retention_days)

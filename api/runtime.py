@@ -1,0 +1,48 @@
+"""What an API process is built of, once."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from api.doorkeeper import Doorkeeper
+from api.job_watch import JobWatch
+from api.metric import build_registry
+from core.domain.signature import Signer
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+from core.infra.task_queue import TaskQueue
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Shared by every request of a process."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    queue: TaskQueue
+    doorkeeper: Doorkeeper
+    watch: JobWatch
+    signer: Signer
+    registry: CollectorRegistry
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.queue.close()
+        self.database.close()
+
+
+def build_runtime(settings: Settings) -> Runtime:
+    """Build everything an API process needs. Connects when first used."""
+    database = Database(settings.database_url)
+    return Runtime(
+        settings=settings,
+        database=database,
+        store=ObjectStore(settings),
+        queue=TaskQueue(settings),
+        doorkeeper=Doorkeeper(database),
+        watch=JobWatch(database),
+        signer=Signer(settings.secret_key.get_secret_value().encode()),
+        registry=build_registry(database),
+    )

@@ -1,0 +1,66 @@
+"""How every request for a job is answered: at once with 202, or with 200 and the finished job for those who wait."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Response
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from api.dependency import LinkDep, RuntimeDep, TenantId
+from api.header import wait_seconds
+from api.link import Link
+from api.runtime import Runtime
+from api.view.job import JobView, view
+from core.infra.table import Job
+from core.services import job as jobs
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where one request's job is handed in. `response` is the answer that is being made."""
+
+    runtime: Runtime
+    link: Link
+    tenant_id: UUID
+    response: Response
+
+    async def hand_in(self, submit: Callable[[Session], Job], *, prefer: str | None) -> JobView:
+        """Submit in one transaction, wait where the caller would, and show the job as it then is."""
+        job = await run_in_threadpool(self._submitted, submit)
+        self.response.headers["Location"] = job.urls.self
+        if seconds := wait_seconds(prefer):
+            await self.runtime.watch.wait(job.id, seconds=seconds)
+            job = await run_in_threadpool(show, self.runtime, self.link, tenant_id=self.tenant_id, job_id=job.id)
+            if job.completed_at is not None:
+                self.response.status_code = 200
+                self.response.headers["Preference-Applied"] = f"wait={seconds}"
+        return job
+
+    def _submitted(self, submit: Callable[[Session], Job]) -> JobView:
+        with self.runtime.database.transaction() as session:
+            job = submit(session)
+            outlook = jobs.outlook(session, job)
+            return view(job, self.link, retention_days=self.runtime.settings.retention_days, outlook=outlook)
+
+
+def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobView:
+    """A tenant's job as it is now.
+
+    Raises:
+        NotFound: no such job, or another tenant's.
+    """
+    with runtime.database.transaction() as session:
+        job = jobs.get(session, tenant_id=tenant_id, job_id=job_id)
+        outlook = jobs.outlook(session, job)
+        return view(job, link, retention_days=runtime.settings.retention_days, outlook=outlook)
+
+
+async def get_desk(runtime: RuntimeDep, link: LinkDep, tenant_id: TenantId, response: Response) -> Desk:
+    """The desk of this request."""
+    return Desk(runtime, link, tenant_id, response)
+
+
+DeskDep = Annotated[Desk, Depends(get_desk)]

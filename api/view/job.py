@@ -1,0 +1,101 @@
+"""A job as its owner sees it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from api.link import Link
+from api.view.image import OutputView
+from core.domain.job import JobKind, JobStatus, Progress
+from core.infra.table import Job
+from core.services.job import Outlook, shown_status
+
+
+class ProgressView(BaseModel):
+    """How far a run is; `value` goes from 0 to 1."""
+
+    value: float
+    step: int
+    steps: int
+    message: str
+
+
+class JobError(BaseModel):
+    """Why a job did not succeed; `code` never changes its meaning."""
+
+    code: str
+    message: str
+
+
+class JobMetrics(BaseModel):
+    """Where the time went."""
+
+    queue_ms: int | None = Field(description="from acceptance to the first start")
+    execution_ms: int | None = Field(description="of the run that ended the job")
+    gpu_seconds: float | None = Field(description="of a device, where the worker measured them")
+
+
+class JobUrls(BaseModel):
+    """What can be done with a job."""
+
+    self: str
+    cancel: str
+
+
+class JobView(BaseModel):
+    """Follow the links, don't build them."""
+
+    id: UUID
+    kind: JobKind
+    status: JobStatus
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime | None = Field(description="when the job and its outputs are removed")
+    queue_position: int | None = Field(description="jobs before this one, while it waits")
+    estimated_wait_seconds: float | None = Field(description="until it starts; null where nobody works")
+    progress: ProgressView
+    outputs: list[OutputView]
+    error: JobError | None
+    warnings: list[Any]
+    metrics: JobMetrics
+    urls: JobUrls
+
+
+def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None = None) -> JobView:
+    """A job with its artifacts loaded, as JSON."""
+    outlook = outlook or Outlook(None, None)
+    url = link.job(job.id)
+    return JobView(
+        id=job.id,
+        kind=JobKind(job.kind),
+        status=shown_status(job),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        completed_at=job.completed_at,
+        expires_at=job.completed_at and job.completed_at + timedelta(days=retention_days),
+        queue_position=outlook.queue_position,
+        estimated_wait_seconds=outlook.estimated_wait_seconds,
+        progress=_progress(job),
+        outputs=[OutputView.of(artifact, link) for artifact in job.artifacts],
+        error=JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+        warnings=job.warnings,
+        metrics=JobMetrics(
+            queue_ms=_milliseconds(job.started_at - job.created_at) if job.started_at else None,
+            execution_ms=None if job.execution_seconds is None else round(job.execution_seconds * 1000),
+            gpu_seconds=None,
+        ),
+        urls=JobUrls(self=url, cancel=f"{url}/cancel"),
+    )
+
+
+def _progress(job: Job) -> ProgressView:
+    progress = Progress(job.progress_step, job.progress_steps, job.progress_message)
+    value = 1.0 if job.status == JobStatus.SUCCEEDED else progress.value
+    return ProgressView(value=value, step=progress.step, steps=progress.steps, message=progress.message)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

@@ -1,0 +1,5 @@
+"""The fixtures of the API's bench."""
+
+from tests.api_bench import client, model_id, runtime, stranger, tenant
+
+__all__ = ["client", "model_id", "runtime", "stranger", "tenant"]
