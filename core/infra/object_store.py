@@ -96,7 +96,11 @@ class ObjectStore:
             raise Unavailable(f"The object store did not give {key}: {error}") from error
 
     def list(self, prefix: str, *, bucket: str | None = None) -> Iterator[tuple[str, int]]:
-        """Every (key, size in bytes) that begins with `prefix`."""
+        """Every (key, size in bytes) that begins with `prefix`.
+
+        Raises:
+            NotFound: no such bucket.
+        """
         try:
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket or self.bucket, Prefix=prefix
@@ -104,6 +108,8 @@ class ObjectStore:
                 for entry in page.get("Contents", []):
                     yield entry["Key"], entry["Size"]
         except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and _code(error) == "NoSuchBucket":
+                raise NotFound(f"There is no bucket {bucket or self.bucket}.") from error
             raise Unavailable(f"The object store did not list {prefix}: {error}") from error
 
     def size(self, key: str) -> int | None:

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from core.domain.base_model import ModelHandle, SourceKind, parse_source
-from core.domain.errors import ModelUnusable
+from core.domain.errors import ModelUnusable, NotFound
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from worker.engine.model_layout import INDEX, read_index, refuse_pickles
@@ -39,7 +39,7 @@ def fetch_model(
         if not folder.is_dir():
             raise ModelUnusable(f"This worker has no folder {folder}.")
         return folder
-    digest = hashlib.sha256(f"{model.source}@{model.revision}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{source.location}@{model.revision}".encode()).hexdigest()
     folder = settings.model_dir / f"{source.kind}-{digest[:32]}"
     if source.kind is SourceKind.S3:
         return _once(folder, lambda part: _fetch_from_s3(source.location, part, store, on_file))
@@ -72,7 +72,10 @@ def _locked(path: Path) -> Iterator[None]:
 def _fetch_from_s3(location: str, part: Path, store: ObjectStore, on_file: Callable[[], None]) -> None:
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     prefix = f"{prefix}/" if prefix else ""
-    sizes = {key.removeprefix(prefix): size for key, size in store.list(prefix, bucket=bucket)}
+    try:
+        sizes = {key.removeprefix(prefix): size for key, size in store.list(prefix, bucket=bucket)}
+    except NotFound as error:
+        raise ModelUnusable(error.message) from error
     if INDEX not in sizes:
         raise ModelUnusable(f"{location} has no {INDEX}; a model is a prefix in the diffusers layout.")
     refuse_pickles(sizes)

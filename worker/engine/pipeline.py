@@ -1,5 +1,6 @@
 """A folder in the diffusers layout → a Stable Diffusion pipeline, ready on its device."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -91,6 +92,9 @@ def silence() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    # Many adapters on one model, coming and going, are what we want.
+    for message in ("Already found a `peft_config` attribute", "Adapter .* was active which is now deleted"):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

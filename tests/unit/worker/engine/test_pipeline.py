@@ -23,7 +23,7 @@ def folder(sd_folder: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, **options: object) -> Pipeline:
-    return load_pipeline(folder, LoadOptions(**options), device="cpu")  # type: ignore[arg-type]
+    return load_pipeline(folder, LoadOptions(**options), device="cpu")
 
 
 @pytest.mark.parametrize("part", WEIGHTS)

@@ -66,7 +66,9 @@ def test_what_does_not_fit_is_left_out(make_plan: MakePlan, output_format: Outpu
     assert read_receipt(encode_image(picture(), long)).plan == long
     longer = make_plan(output_format=output_format, prompt="é" * 10_000, negative_prompt="é" * 10_000)
     assert read_receipt(encode_image(picture(), longer)).plan is None
-    assert read_receipt(encode_image(picture(), longer.model_copy(update={"output_format": OutputFormat.PNG}))).parameters
+    assert read_receipt(
+        encode_image(picture(), longer.model_copy(update={"output_format": OutputFormat.PNG}))
+    ).parameters
 
 
 def test_a_picture_from_elsewhere_has_none() -> None:
