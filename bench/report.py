@@ -1,0 +1,58 @@
+"""What every benchmark shares: interleaved rounds, medians, the machine, a JSON file of its own."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(rounds: int, sides: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Measure every side once a round, so that a busy moment of the machine hits all alike."""
+    figures: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, measure in sides.items():
+            figures[name].append(measure())
+    return figures
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.processor()
+    )
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def write(name: str, *, unit: str, figures: Mapping[str, list[float]], ratio: float, target: float) -> None:
+    """Print the medians and the ratio, and keep all figures in `bench/results/<name>.json`."""
+    medians = {side: statistics.median(values) for side, values in figures.items()}
+    for side, median in medians.items():
+        print(f"{side:>32}: {median:10.3f} {unit}  (of {len(figures[side])}: {_spread(figures[side])})")
+    print(f"{'ratio':>32}: {ratio:10.3f}  (target ≥ {target})")
+    document = {
+        "name": name,
+        "unit": unit,
+        "medians": medians,
+        "figures": figures,
+        "ratio": ratio,
+        "target": target,
+        "machine": machine(),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"

@@ -1,0 +1,83 @@
+"""Images per second through the whole system ÷ a bare in-process diffusers loop on the same model.
+
+`python -m bench.throughput`. Both sides make the same pictures with the same seeds, steps and torch threads, and
+take turns; the system's side includes HTTP, Postgres, Redis, PNG encoding and storage.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from bench import report
+from cli.bootstrap import TINY
+from cli.system import System, running
+
+PROMPT = "a large red star on a blue background"
+STEPS = 20
+GUIDANCE = 3.0
+THREADS = 1
+CLIENTS = 4
+TARGET = 0.8
+
+
+def main() -> None:
+    """Measure and print; the figures are images per second."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=48, help="images of one round")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY, torch_dtype=torch.float32, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    with tempfile.TemporaryDirectory() as data:
+        given = os.environ | {"DATA_DIR": data, "PORT": "5077", "TORCH_THREADS": str(THREADS)}
+        with running(given, say=print) as system:
+            wait_until_ready(system)
+            through_system(system, 4)
+            bare(pipeline, 4)
+            figures = report.interleave(
+                asked.rounds,
+                {
+                    "bare loop": lambda: asked.images / bare(pipeline, asked.images),
+                    "whole system": lambda: asked.images / through_system(system, asked.images),
+                },
+            )
+    ratio = statistics.median(figures["whole system"]) / statistics.median(figures["bare loop"])
+    report.write("throughput", unit="images/s", figures=figures, ratio=ratio, target=TARGET)
+
+
+def wait_until_ready(system: System) -> None:
+    """Wait for the base model's check."""
+    while any(model["status"] == "checking" for model in system.client.models()):
+        time.sleep(0.2)
+
+
+def bare(pipeline: Any, images: int) -> float:
+    """Seconds that a plain loop takes."""
+    start = time.perf_counter()
+    for seed in range(images):
+        generator = torch.Generator("cpu").manual_seed(seed)
+        pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator)
+    return time.perf_counter() - start
+
+
+def through_system(system: System, images: int) -> float:
+    """Seconds from the first submit to the last job's end, one image a job."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        requests = [{"prompt": PROMPT, "steps": STEPS, "guidance_scale": GUIDANCE, "seed": n} for n in range(images)]
+        jobs = list(pool.map(system.client.generate, requests))
+    for job in jobs:
+        system.client.finish(job)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
