@@ -1,0 +1,75 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from core.domain.job import JobKind, JobStatus
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.table import Job, StableDiffusion
+from tests.job_bench import JobBench
+from worker.handler import registration
+from worker.runner import run_next
+from worker.runtime import Runtime
+
+HANDLERS = {JobKind.REGISTRATION: registration.handle}
+
+
+@pytest.fixture
+def folder(sd_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sd_folder, tmp_path / "model"))
+
+
+@pytest.fixture
+def model_id(database: Database, tenant_id: UUID, folder: Path) -> UUID:
+    with database.transaction() as session:
+        model = StableDiffusion(tenant_id=tenant_id, name="tiny", source=str(folder), options={}, defaults={"steps": 9})
+        session.add(model)
+        session.flush()
+        return model.id
+
+
+def run(bench: JobBench, runtime: Runtime) -> tuple[Job, StableDiffusion]:
+    job = bench.submit(kind=JobKind.REGISTRATION)
+    assert run_next(runtime, HANDLERS)
+    with bench.database.transaction() as session:
+        return bench.get(job.id), session.get_one(StableDiffusion, bench.model_id)
+
+
+def test_a_good_model_is_ready_afterwards(bench: JobBench, runtime: Runtime) -> None:
+    job, model = run(bench, runtime)
+    assert job.status == JobStatus.SUCCEEDED
+    assert (model.status, model.family) == ("ready", "sd1")
+    assert (model.defaults["width"], model.defaults["steps"]) == (32, 9)
+    assert model.modules["unet.conv_in"] == [16, 4, 3, 3]
+
+
+def test_a_model_in_the_object_store(bench: JobBench, runtime: Runtime, store: ObjectStore, folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.upload(path, f"model/{path.relative_to(folder)}")
+    bench.execute("UPDATE stable_diffusion SET source = :source", source=f"s3://{store.bucket}/model")
+    assert run(bench, runtime)[1].status == "ready"
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+BROKEN: dict[str, Callable[[Path], None]] = {
+    "model_index.json": lambda folder: (folder / "model_index.json").unlink(),
+    "unet/old.bin": lambda folder: (folder / "unet" / "old.bin").touch(),
+    "vae cannot be loaded": lambda folder: cut(folder / "vae" / "diffusion_pytorch_model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_bad_model_fails_with_the_reason(bench: JobBench, runtime: Runtime, folder: Path, reason: str) -> None:
+    BROKEN[reason](folder)
+    job, model = run(bench, runtime)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "model_unusable")
+    assert model.status == "failed"
+    assert model.status_reason is not None
+    assert reason in model.status_reason
