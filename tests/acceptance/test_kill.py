@@ -38,14 +38,15 @@ def rows(system: System, job: Job) -> tuple[JobRow, list[Artifact]]:
     return row, artifacts
 
 
-def test_a_generation_whose_worker_is_killed_is_finished_once(system: System, client: Client) -> None:
+def test_a_generation_whose_worker_is_killed_is_finished_once(stack: System) -> None:
+    client = stack.client
     request = {"prompt": "a large red star on a blue background", "seed": 7, "steps": 100, "num_images": 2}
     undisturbed = client.finish(client.generate(request))
     job = client.generate(request)
     wait_for_step(client, job, step=2)
-    kill_worker(system, "worker-generation")
+    kill_worker(stack, "worker-generation")
     done = client.finish(job)
-    row, artifacts = rows(system, job)
+    row, artifacts = rows(stack, job)
     assert (row.claim_epoch, row.crash_count) == (2, 1)
     assert {artifact.claim_epoch for artifact in artifacts} == {2}
     assert [output["sha256"] for output in done["outputs"]] == [output["sha256"] for output in undisturbed["outputs"]]
@@ -59,16 +60,17 @@ def picture(shift: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_training_whose_worker_is_killed_resumes_and_gives_the_same_weights(system: System, client: Client) -> None:
+def test_a_training_whose_worker_is_killed_resumes_and_gives_the_same_weights(stack: System) -> None:
+    client = stack.client
     pictures = [Picture(f"{shift}.png", picture(shift), "a black ring on a white background") for shift in range(4)]
     dataset = client.create_dataset("rings", pictures)
     request = {"dataset_id": dataset["id"], "name": "ring", "steps": 40, "rank": 4, "seed": 3, "batch_size": 4}
     undisturbed = client.finish(client.fine_tune(request))
     job = client.fine_tune(request)
     wait_for_step(client, job, step=15)
-    kill_worker(system, "worker-training")
+    kill_worker(stack, "worker-training")
     done = client.finish(job)
-    row, artifacts = rows(system, job)
+    row, artifacts = rows(stack, job)
     assert (row.claim_epoch, row.status) == (2, "succeeded")
     assert len(artifacts) == len(undisturbed["outputs"])
     assert adapter_weights(client, done) == adapter_weights(client, undisturbed)
