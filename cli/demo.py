@@ -38,7 +38,7 @@ def demo(console: Console) -> None:
     def lap(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {what}")
 
-    with stoppable(), running(read_given(), say=console.print) as system:
+    with stoppable(), running(read_given(), say=lambda words: console.print(words, markup=False)) as system:
         lap(f"serving on {system.client.url}")
         lap(f"the first picture: {first_picture(system, console)}")
         adapter = _train(system, console)

@@ -1,10 +1,9 @@
 """The whole system on this machine: servers, schema, first key, workers, API; stopped again in order."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cli.environment import ROOT, check, complete, data_folder, for_processes, k
 from cli.interruption import undisturbed
 from cli.ledger import Ledger, is_free
 from cli.lock import held
+from cli.migration import migrate
 from cli.process import Program, tail
 from cli.refusal import Refusal, explained
 from cli.supervisor import Supervisor
@@ -23,6 +23,7 @@ from core.infra.settings import Settings
 _HOPELESS_CRASHES = 3
 _READY_SECONDS = 180.0
 _GLANCE_SECONDS = 0.1
+_DRAIN_SECONDS = 6.0  # with the API before and the servers after, all is over within 10
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def running(given: Mapping[str, str], *, say: Callable[[str], None], durable: bo
             ledger = Ledger(data / "embedded.json")
         supervisor = Supervisor(ledger, say)
         try:
-            yield _start(given, data, supervisor, ledger, say=say, durable=durable)
+            system = _start(given, data, supervisor, ledger, say=say, durable=durable)
+            with closing(system.client):
+                yield system
         finally:
             with undisturbed():
                 supervisor.stop()
@@ -88,7 +91,7 @@ def _start(
             f"PORT={settings.port + 1}"
         )
     environment = for_processes(variables)
-    _migrate(data, environment)
+    migrate(settings.database_url)
     key = bootstrap(settings, key_file=data / "api_key", say=say)
     supervisor.watch()
     for group in _programs(settings, data / "logs", environment):
@@ -107,17 +110,6 @@ def _with_placeholders(given: Mapping[str, str], data: Path) -> dict[str, str]:
     return {"SECRET_KEY": "-" * 32, **dict.fromkeys(needed[:2], "embedded"), **embedded, **given, "DATA_DIR": str(data)}
 
 
-def _migrate(data: Path, environment: Mapping[str, str]) -> None:
-    log = data / "logs" / "migrate.log"
-    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-    with explained(data), log.open("ab") as file:
-        result = subprocess.run(
-            command, cwd=ROOT, env=dict(environment), stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    if result.returncode != 0:
-        raise Refusal(f"The database could not be brought to this version: {tail(log)} Its log is {log}.")
-
-
 def _programs(settings: Settings, logs: Path, environment: Mapping[str, str]) -> list[list[Program]]:
     """Our own processes, in the order of their start."""
 
@@ -133,10 +125,10 @@ def _programs(settings: Settings, logs: Path, environment: Mapping[str, str]) ->
 
     address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "1")
     return [
-        [program("upkeep", "worker.upkeep", patience_seconds=1.5)],
         [
-            program("worker-generation", "worker.main", "generation", patience_seconds=4.0),
-            program("worker-training", "worker.main", "training", patience_seconds=4.0),
+            program("upkeep", "worker.upkeep", patience_seconds=_DRAIN_SECONDS),
+            program("worker-generation", "worker.main", "generation", patience_seconds=_DRAIN_SECONDS),
+            program("worker-training", "worker.main", "training", patience_seconds=_DRAIN_SECONDS),
         ],
         [program("api", "uvicorn", "api.main:create_app", "--factory", *address, patience_seconds=1.5)],
     ]

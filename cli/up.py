@@ -23,7 +23,7 @@ def up(console: Console, *, once: bool) -> None:
         Refusal: something keeps it from starting.
     """
     began = time.monotonic()
-    with stoppable(), running(read_given(), say=console.print) as system:
+    with stoppable(), running(read_given(), say=lambda words: console.print(words, markup=False)) as system:
         console.print(f"Lorikeet serves on {system.client.url}, {time.monotonic() - began:.1f} s after its start.")
         path = first_picture(system, console)
         console.print(f"The first picture, {time.monotonic() - began:.1f} s after the start: {path}")
@@ -43,7 +43,9 @@ def await_model(system: System, console: Console) -> None:
     with console.status(f"Waiting for a worker to load {name}"):
         while (model := _model(system, name)) is not None and model["status"] != "ready":
             if model["status"] == "failed":
-                raise Refusal(f"The base model {name} cannot be used: {model['status_reason'] or 'no reason was given'}")
+                raise Refusal(
+                    f"The base model {name} cannot be used: {model['status_reason'] or 'no reason was given'}"
+                )
             system.check_alive()
             time.sleep(_GLANCE_SECONDS)
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 
-from cli.environment import ROOT, check
+from cli.environment import check
+from cli.migration import migrate
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 
@@ -69,10 +68,3 @@ class Servers:
 
     def url_of(self, name: str) -> str:
         return self.database_url.rpartition("/")[0] + f"/{name}"
-
-
-def migrate(url: str) -> None:
-    """Bring a database to the newest schema."""
-    config = Config(toml_file=ROOT / "pyproject.toml")
-    config.attributes["database_url"] = url
-    command.upgrade(config, "head")
