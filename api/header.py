@@ -16,9 +16,9 @@ from core.services.terms import Terms
 MAX_WAIT_SECONDS = 60
 _MAX_CANCEL_AFTER = timedelta(days=30)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?:$|[,;])")
 
 IdempotencyKey = Annotated[
     str | None,

@@ -88,7 +88,7 @@ def _tensor(name: str, entry: Any, body: int) -> Tensor:
         raise _refused(f"has a broken entry for {label}") from None
     if not all(type(number) is int and 0 <= number < 2**48 for number in (*shape, start, end)):
         raise _refused(f"has a broken entry for {label}")
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _refused(f"holds {label} as {str(dtype)[:20]}; only {', '.join(ITEM_BYTES)} are weights of a LoRA")
     if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
         raise _refused(f"has a size for {label} that its shape does not give")
