@@ -28,4 +28,6 @@ def explained(place: Path) -> Iterator[None]:
                 f"No permission for {name}. Start as the user who owns {place}, "
                 "or give a folder of your own: DATA_DIR=/path/to/folder."
             ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise Refusal(f"{name} is not a folder. Give one that is, or that can be made: DATA_DIR=…") from error
         raise
