@@ -9,13 +9,12 @@ RUN python -m venv /uv && /uv/bin/pip install --require-hashes -r /build/uv.lock
 # torch has a layer of its own: it is most of the image, and seldom changes.
 RUN /uv/bin/uv venv /venv && /uv/bin/uv pip install "torch==2.13.*" ${TORCH_ARGS}
 RUN /uv/bin/uv pip install --no-deps --require-hashes -r /build/requirements.lock
-COPY . /app
-RUN /uv/bin/uv pip install --no-deps --no-build-isolation --offline --editable /app
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 1000 --create-home lorikeet && install -d -o lorikeet -g lorikeet /data
 COPY --from=build /venv /venv
-COPY --from=build /app /app
+COPY . /app
+RUN pip --python=/venv/bin/python install --no-deps --no-build-isolation --no-index --no-cache-dir --editable /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data
 WORKDIR /app
 USER 1000

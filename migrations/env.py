@@ -43,5 +43,7 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    with create_engine(database_url(), poolclass=NullPool).connect() as connection:
+    with create_engine(
+        database_url(), poolclass=NullPool, connect_args={"connect_timeout": 10}
+    ).connect() as connection:
         run(connection)

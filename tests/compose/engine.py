@@ -1,4 +1,4 @@
-"""A Docker engine of the test's own: its own socket and files, and no rule in the machine's firewall."""
+"""A Docker engine of the test's own: its own socket and files; the machine's firewall is as before afterwards."""
 
 import fcntl
 import os
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PATIENCE_SECONDS = 60.0
+BRIDGE = "lorikeet-test"
+"""The containers' network, by the name that override.yml gives it."""
 _OWN_NETWORK = ("--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false")
 
 
@@ -23,7 +25,7 @@ def private_engine(folder: Path) -> Iterator[dict[str, str]]:
     socket = f"unix://{folder}/docker.sock"
     # No BuildKit: Debian ships the engine without the plugin that Compose would build with.
     environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(folder / "client")}
-    with _held(folder / "lock"), (folder / "dockerd.log").open("wb") as log:
+    with _held(folder / "lock"), _let_through(), (folder / "dockerd.log").open("wb") as log:
         places = (f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/docker.pid")
         command = ("dockerd", f"--host={socket}", *places, *_OWN_NETWORK, "--default-ulimit=nofile=10000:10000")
         daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -45,6 +47,17 @@ def _held(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RuntimeError(f"another compose-test uses {path.parent}") from error
         yield
+
+
+@contextmanager
+def _let_through() -> Iterator[None]:
+    """Where another engine made the firewall drop what is forwarded, our containers would not reach each other."""
+    rule = ["FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT"]
+    subprocess.run(["iptables", "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "-D", *rule], check=True)
 
 
 def _await_answer(daemon: "subprocess.Popen[bytes]", environment: Mapping[str, str], *, log: Path) -> None:
