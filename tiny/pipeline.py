@@ -1,6 +1,7 @@
 """Put the parts together as a Stable Diffusion pipeline in the diffusers layout, and store it."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from tiny.denoiser import Denoiser, build_scheduler
+
+DEFAULTS = {"steps": 20, "guidance_scale": 3.0, "scheduler": "ddim"}
+"""What a request takes that leaves them out; read when the model is registered."""
 
 
 def save(folder: Path, *, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer) -> None:
@@ -29,6 +33,7 @@ def save(folder: Path, *, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLI
     draft, old = folder.with_name(f"{folder.name}.draft"), folder.with_name(f"{folder.name}.old")
     shutil.rmtree(draft, ignore_errors=True)
     pipeline.save_pretrained(draft, safe_serialization=True)
+    (draft / "lorikeet.json").write_text(json.dumps(DEFAULTS) + "\n")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
