@@ -45,7 +45,7 @@ migrate: install  ## bring the database of DATABASE_URL to the newest schema
 	@.venv/bin/python -m alembic upgrade head
 
 compose-test: install  ## build and run the containers for real (needs root, Debian and a Docker engine)
-	@.ci/compose-test
+	@.venv/bin/python -m tests.compose.run $(ARGS)
 
 lock: install  ## lock the newest versions that pyproject.toml allows
 	@.ci/lock
