@@ -67,7 +67,7 @@ def write(folder: Path, *, run: argparse.Namespace, figures: Figures, parameters
         shapes=", ".join(KNOWN_SHAPES),
         novel=", ".join(NOVEL_SHAPES),
         colors=", ".join(Color),
-        steps=run.steps,
+        steps=" ".join(str(goal) for goal in run.steps),
         autoencoder_steps=run.autoencoder_steps,
         pictures=run.pictures,
         seed=run.seed,

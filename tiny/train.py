@@ -56,14 +56,16 @@ def run(asked: argparse.Namespace, progress: Progress) -> None:
         figures = evaluate.measure(evaluate.paint(pipeline.load(asked.out), evaluate.held_out(asked.inspected)))
         log.info("step %d, %.0f s: %s", now.step, time.monotonic() - began, figures.line)
 
-    trainer.train(
-        autoencoder.encode(vae, torch.from_numpy(world.pictures)),
-        world.labels,
-        steps=asked.steps,
-        progress=progress,
-        every=asked.inspect_every,
-        inspect=inspect,
-    )
+    latents = autoencoder.encode(vae, torch.from_numpy(world.pictures))
+    for goal in asked.steps:
+        trainer.train(
+            latents,
+            world.labels,
+            steps=goal,
+            progress=progress,
+            every=asked.inspect_every,
+            inspect=inspect,
+        )
     pipeline.save(asked.out, vae=vae, denoiser=trainer.averaged, tokenizer=words)
     figures = evaluate.measure(evaluate.paint(pipeline.load(asked.out), evaluate.held_out(256)))
     log.info("stored in %s; %s", asked.out, figures.line)
@@ -77,7 +79,13 @@ def run(asked: argparse.Namespace, progress: Progress) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8_000, help="of the denoiser")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[8_000, 10_500],
+        help="of the denoiser; each further number takes the run on to that step, on its own learning rate curve",
+    )
     parser.add_argument("--autoencoder-steps", type=int, default=2_500)
     parser.add_argument("--pictures", type=int, default=30_000, help="drawn for training")
     parser.add_argument("--seed", type=int, default=0)
