@@ -5,8 +5,10 @@ import logging
 import time
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,6 +28,8 @@ def main() -> None:
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
     )
     torch.set_num_threads(asked.threads)
+    for quiet in (diffusers.utils.logging, transformers.utils.logging):
+        quiet.disable_progress_bar()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         run(asked, progress)

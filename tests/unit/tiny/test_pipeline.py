@@ -48,7 +48,8 @@ def test_it_loads_offline_in_a_fresh_process_without_a_warning() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "{'torch.float32'} None"
-    said = [line for line in done.stderr.splitlines() if "warn" in line.lower()]
+    # Importing diffusers says twice that torchvision is not there; that is not about the model.
+    said = [line for line in done.stderr.splitlines() if "warn" in line.lower() and "requires torchvision" not in line]
     assert said == []
 
 
@@ -69,8 +70,7 @@ def test_the_same_seed_paints_the_same_picture(loaded: StableDiffusionPipeline) 
     assert np.array_equal(np.asarray(first), np.asarray(second))
 
 
-def test_without_guidance_of_words_the_prompt_is_what_matters(loaded: StableDiffusionPipeline) -> None:
-    """The same noise under another caption shows that caption: pictures follow the text, not the seed."""
+def test_the_prompt_decides_and_not_the_seed(loaded: StableDiffusionPipeline) -> None:
     asked = [(caption, 5) for caption, _ in evaluate.held_out(6)]
     painted = list(evaluate.paint(loaded, asked, steps=10))
     assert sum(score(image, caption).all_four for caption, image in painted) >= 4
