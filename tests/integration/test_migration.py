@@ -16,8 +16,8 @@ from sqlalchemy.exc import OperationalError
 
 from cli.environment import ROOT
 from core.infra.table import Base
-from tests.servers import Servers
 from tests.row_of_each_table import insert_a_row_of_each_table
+from tests.servers import Servers
 
 MIGRATION_LOCK = 0x10121
 PATIENCE_SECONDS = 60.0
