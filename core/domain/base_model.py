@@ -52,7 +52,7 @@ def parse_source(source: str) -> ModelSource:
 
 
 class LoadOptions(Specification):
-    """How a worker loads the model. `auto` takes bfloat16 or float16 on a GPU, float32 on a CPU."""
+    """How a worker loads the model. `auto` takes bfloat16 or float16 on a CUDA device, float32 elsewhere."""
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

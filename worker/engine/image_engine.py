@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from core.domain.base_model import ModelFacts, ModelHandle
-from core.domain.errors import JobFailure, JobStopped, OutOfMemory
+from core.domain.errors import JobFailure, JobInterrupted, JobStopped, OutOfMemory
 from core.domain.generation import GenerationPlan, OutputFormat
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -57,7 +57,7 @@ class ImageEngine:
         images, bit by bit on a CPU, whatever was drawn before.
 
         Raises:
-            JobStopped: `should_stop` said so.
+            JobStopped: `should_stop` said so, or the engine was closed before it came to this.
             ModelUnusable, AdapterUnusable, OutOfMemory, JobFailure: it cannot be done.
             InvalidInput: a prompt cannot be encoded.
             Unavailable: the object store is not reachable.
@@ -105,6 +105,8 @@ class ImageEngine:
         while not wait([future], timeout=_TICK_SECONDS).done:
             if should_stop() and future.cancel():
                 raise JobStopped
+            if not self._thread.is_alive() and not future.done():
+                raise JobInterrupted
         return future.result()
 
     def _run(self) -> None:

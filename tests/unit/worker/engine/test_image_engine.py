@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.domain.base_model import ModelFamily, ModelHandle
-from core.domain.errors import InvalidInput, JobStopped, ModelUnusable, OutOfMemory
+from core.domain.errors import InvalidInput, JobInterrupted, JobStopped, ModelUnusable, OutOfMemory
 from core.domain.generation import GenerationPlan, SchedulerName
 from tests.tiny_pipeline import save_sd
 from tests.unit.worker.engine.conftest import handle_of
@@ -199,3 +199,9 @@ def test_closing_finishes_what_was_asked_for(engine: ImageEngine, sd_model: Mode
         assert busy.wait(60)
         engine.close()
         assert len(asked.result(60)) == 1
+
+
+def test_a_closed_engine_gives_the_job_back(engine: ImageEngine, sd_model: ModelHandle, make_plan: MakePlan) -> None:
+    engine.close()
+    with pytest.raises(JobInterrupted):
+        draw(engine, sd_model, make_plan())
