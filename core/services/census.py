@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.job import JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
+from core.infra.repository import worker as workers
 from core.services.job import ALIVE_SECONDS
 
 
@@ -22,7 +23,7 @@ class Census:
 def take(session: Session) -> Census:
     """Count now."""
     counted = {(JobKind(kind), JobStatus(status)): number for kind, status, number in jobs.count_by_status(session)}
-    alive = jobs.count_workers(session, seen_within_seconds=ALIVE_SECONDS)
+    alive = workers.count(session, seen_within_seconds=ALIVE_SECONDS)
     return Census(
         jobs=counted,
         queued={kind: counted.get((kind, JobStatus.QUEUED), 0) for kind in JobKind},

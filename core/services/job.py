@@ -14,6 +14,7 @@ from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull
 from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
 from core.infra.database import after_commit
 from core.infra.repository import job as jobs
+from core.infra.repository import worker as workers
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
 
@@ -183,7 +184,7 @@ def outlook(session: Session, job: Job) -> Outlook:
         return Outlook(None, None)
     worker = next(kind for kind, kinds in KINDS_OF_WORKER.items() if job.kind in kinds)
     position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
-    slots = jobs.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
     # Slots of a generation worker share one device, so they shorten nobody's wait; workers do.
     lanes = slots if worker is WorkerKind.TRAINING else min(slots, 1)
     return Outlook(position, round(seconds / lanes, 1) if lanes else None)

@@ -15,6 +15,7 @@ from core.domain.errors import LorikeetError, OwnershipLost
 from core.domain.job import MAX_ATTEMPTS, TERMINAL, JobKind, JobStatus, Progress, WorkerKind, retry_delay
 from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
+from core.infra.repository import worker as workers
 from core.infra.table import Adapter, Artifact, Job, StableDiffusion
 
 
@@ -202,17 +203,17 @@ def has_work(session: Session, *, kinds: Sequence[JobKind]) -> bool:
 
 def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int) -> None:
     """Let upkeep and the API know that this worker lives."""
-    jobs.say_alive(session, worker_id=worker_id, kind=kind, slots=slots)
+    workers.say_alive(session, worker_id=worker_id, kind=kind, slots=slots)
 
 
 def lives_on(session: Session, *, host: str, seen_within_seconds: float = 30.0) -> bool:
     """Whether a worker process of that host said lately that it lives."""
-    return jobs.lives_on(session, host=host, seen_within_seconds=seen_within_seconds)
+    return workers.lives_on(session, host=host, seen_within_seconds=seen_within_seconds)
 
 
 def say_gone(session: Session, *, worker_id: str) -> None:
     """The worker ends on purpose."""
-    jobs.say_gone(session, worker_id=worker_id)
+    workers.say_gone(session, worker_id=worker_id)
 
 
 def declare_dead(session: Session, *, worker_id: str) -> None:

@@ -12,6 +12,7 @@ from core.domain.object_key import job_prefix
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 from core.infra.repository import job as jobs
+from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services.job import ALIVE_SECONDS
@@ -65,7 +66,7 @@ def ring_waiting(session: Session, *, queue: TaskQueue, ring_seconds: float) -> 
 def _ring_for(
     session: Session, worker: WorkerKind, kinds: tuple[JobKind, ...], *, queue: TaskQueue, ring_seconds: float
 ) -> int:
-    slots = jobs.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
     taken = jobs.take_unrung(session, kinds=kinds, ring_seconds=ring_seconds, limit=2 * slots) if slots else []
 
     def ring() -> None:
@@ -79,7 +80,7 @@ def _ring_for(
 def forget(session: Session) -> None:
     """Drop what nobody needs: idempotency keys after a day, workers not seen for an hour."""
     jobs.forget_idempotency_keys(session, older_than=timedelta(hours=24))
-    jobs.forget_gone_workers(session, unseen_for_seconds=3600)
+    workers.forget_gone(session, unseen_for_seconds=3600)
 
 
 def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) -> int:

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Update, and_, case, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import CursorResult, Update, and_, case, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
-from core.domain.job import TERMINAL, JobKind, JobStatus, WorkerKind
-from core.infra.table import Adapter, Artifact, Job, UserFeedback, WorkerPresence, WorkRate
+from core.domain.job import TERMINAL, JobKind, JobStatus
+from core.infra.table import Adapter, Artifact, Job, UserFeedback, WorkRate
 
 READY = and_(
     Job.status == JobStatus.QUEUED,
@@ -207,43 +207,6 @@ def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per
 
 def add_artifacts(session: Session, artifacts: Iterable[Artifact]) -> None:
     session.add_all(artifacts)
-
-
-def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int) -> None:
-    statement = insert(WorkerPresence).values(id=worker_id, kind=kind, slots=slots)
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now(), "slots": slots})
-    )
-
-
-def say_gone(session: Session, *, worker_id: str) -> None:
-    session.execute(delete(WorkerPresence).where(WorkerPresence.id == worker_id))
-
-
-def live_slots(session: Session, *, kind: WorkerKind, seen_within_seconds: float) -> int:
-    """Jobs that the live workers of a kind can hold at once."""
-    since = func.now() - timedelta(seconds=seen_within_seconds)
-    query = select(func.coalesce(func.sum(WorkerPresence.slots), 0))
-    return int(session.scalar(query.where(WorkerPresence.kind == kind, WorkerPresence.seen_at > since)) or 0)
-
-
-def lives_on(session: Session, *, host: str, seen_within_seconds: float) -> bool:
-    """Whether a worker process of that host was seen lately. A worker's id begins with its host."""
-    since = func.now() - timedelta(seconds=seen_within_seconds)
-    is_here = WorkerPresence.id.startswith(f"{host}:", autoescape=True)
-    return bool(session.scalar(select(exists().where(is_here, WorkerPresence.seen_at > since))))
-
-
-def count_workers(session: Session, *, seen_within_seconds: float) -> dict[WorkerKind, int]:
-    """Live worker processes by kind; a kind without any is left out."""
-    is_seen = _seconds_since(WorkerPresence.seen_at) < seen_within_seconds
-    rows = session.execute(select(WorkerPresence.kind, func.count()).where(is_seen).group_by(WorkerPresence.kind))
-    return {WorkerKind(kind): count for kind, count in rows}
-
-
-def forget_gone_workers(session: Session, *, unseen_for_seconds: float) -> None:
-    since = func.now() - timedelta(seconds=unseen_for_seconds)
-    session.execute(delete(WorkerPresence).where(WorkerPresence.seen_at < since))
 
 
 def forget_idempotency_keys(session: Session, *, older_than: timedelta) -> None:
