@@ -23,7 +23,15 @@ NOVEL = world.Shape.CRESCENT
 PICTURES = 16
 SEEDS = 6
 NAME = "crescent"
-TRAINING = {"rank": 16, "learning_rate": 2e-3, "steps": 300, "batch_size": 4}
+# A shape that a small model never saw is more than attention alone can hold: the convolutions learn too.
+TRAINING = {
+    "rank": 16,
+    "learning_rate": 1e-3,
+    "steps": 200,
+    "batch_size": 4,
+    "min_snr_gamma": None,
+    "target_modules": ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"],
+}
 PROMPTS = ("a large yellow crescent on a blue background", "a small red crescent on a white background")
 
 
