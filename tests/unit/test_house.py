@@ -1,0 +1,109 @@
+"""The rules of the house that hold for every file: sizes, names, nothing that could run what it loads."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.environment import ROOT
+
+VAGUE = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
+PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+LOOSE = {"allow_pickle", "custom_pipeline", "trust_remote_code"}
+LONG_ON_PURPOSE = ["worker/training/loop.py: train"]
+"""The training loop is read from top to bottom in one place."""
+
+TRACKED = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    if name and (ROOT / name).exists()
+]
+SOURCES = [path for path in TRACKED if path.suffix == ".py" and "versions" not in path.parts]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_files_are_found() -> None:
+    assert {"api/main.py", "worker/main.py", "core/domain/job.py"} <= {named(path) for path in SOURCES}
+
+
+def test_a_file_is_short_and_says_in_its_name_what_it_is() -> None:
+    long = [named(path) for path in SOURCES if len(path.read_text().splitlines()) > 300]
+    vague = [named(path) for path in SOURCES if not VAGUE.isdisjoint(path.relative_to(ROOT).with_suffix("").parts)]
+    assert (long, vague) == ([], [])
+
+
+def test_a_function_is_short_and_takes_little() -> None:
+    found = [(path, function) for path in SOURCES for function in functions(path)]
+    long = [f"{named(path)}: {each.name}" for path, each in found if lines(each) > 50]
+    greedy = [f"{named(path)}: {each.name}" for path, each in found if len(parameters(each)) > 8]
+    assert (long, greedy) == (LONG_ON_PURPOSE, [])
+
+
+def lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert function.end_lineno is not None
+    return function.end_lineno - function.lineno + 1
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    arguments = function.args
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+
+
+def test_a_module_has_a_caption() -> None:
+    modules = {named(path): path.read_text() for path in SOURCES if "tests" not in path.relative_to(ROOT).parts}
+    bare = [name for name, source in modules.items() if source.strip() and not ast.get_docstring(ast.parse(source))]
+    assert bare == []
+
+
+def test_no_file_is_a_pickle() -> None:
+    assert [named(path) for path in TRACKED if path.suffix.lower() in PICKLES] == []
+
+
+def test_nothing_is_loaded_that_could_run_code() -> None:
+    assert [(named(path), found) for path in SOURCES for found in loaders(path.read_text())] == []
+
+
+def loaders(source: str) -> Iterator[str]:
+    """Every way in which a source could load a pickle or code from a model's folder."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from {name.name.partition(".")[0] for name in names} & PICKLERS
+            case ast.ImportFrom(module=str(module)):
+                yield from {module.partition(".")[0]} & PICKLERS
+            case ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save"):
+                yield f"torch.{node.attr}"
+            case ast.keyword(arg=str(name), value=ast.Constant(value=value)) if name in LOOSE and value:
+                yield name
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import pickle", "pickle"),
+        ("from joblib import load", "joblib"),
+        ("def f():\n    return torch.load('x')", "torch.load"),
+        ("AutoModel.from_pretrained('x', trust_remote_code=True)", "trust_remote_code"),
+        ("numpy.load('x', allow_pickle=True)", "allow_pickle"),
+    ],
+)
+def test_such_loading_would_be_noticed(source: str, found: str) -> None:
+    assert list(loaders(source)) == [found]
