@@ -144,6 +144,14 @@ def stranger(client: TestClient, runtime: Runtime) -> Tenancy:
 
 
 @pytest.fixture
+def hidden(settings: Settings) -> Iterator[Tenancy]:
+    """A tenant of an API whose object store clients do not reach."""
+    with open_app(settings.model_copy(update={"s3_public_endpoint_url": None})) as client:
+        runtime: Runtime = client.app.state.runtime  # type: ignore[attr-defined]
+        yield Tenancy(client, runtime, name="hidden")
+
+
+@pytest.fixture
 def model_id(tenant: Tenancy) -> UUID:
     return tenant.register_model()
 

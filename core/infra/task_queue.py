@@ -49,6 +49,8 @@ class TaskQueue:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
+        # By default a producer tries for six seconds to connect, on the thread of the request that rings.
+        self._app.conf.broker_transport_options["max_retries"] = 0
         self._silent_until = 0.0
 
     def ring(self, kind: JobKind, job_id: UUID) -> bool:
@@ -68,7 +70,7 @@ class TaskQueue:
         """Whether Redis answers."""
         try:
             with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=2)
+                connection.ensure_connection(max_retries=0, timeout=2)
         except (OperationalError, OSError):
             return False
         return True

@@ -56,9 +56,9 @@ def create(
                 item = _store_picture(picture.file, picture.upload, dataset.id, settings=settings, store=store)
                 items.append(item)
                 rows.append(_row(dataset.id, position, picture.upload, item))
-        if not rows:
-            problems.add("images", "give at least one picture")
         problems.raise_any()
+        if not rows:
+            raise _nothing()
         dataset.digest = DatasetManifest(items=tuple(items)).digest
         with database.transaction() as session:
             session.add(dataset)
@@ -68,6 +68,10 @@ def create(
         remove(store, prefix=object_key.dataset_prefix(dataset_id=dataset.id))
         raise
     return dataset
+
+
+def _nothing() -> InvalidInput:
+    return InvalidInput.of("images", "give at least one picture")
 
 
 def _store_picture(

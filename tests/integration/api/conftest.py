@@ -1,5 +1,5 @@
 """The fixtures of the API's bench."""
 
-from tests.api_bench import client, model_id, runtime, stranger, tenant
+from tests.api_bench import client, hidden, model_id, runtime, stranger, tenant
 
-__all__ = ["client", "model_id", "runtime", "stranger", "tenant"]
+__all__ = ["client", "hidden", "model_id", "runtime", "stranger", "tenant"]

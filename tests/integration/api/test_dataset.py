@@ -1,0 +1,213 @@
+"""Datasets over HTTP, on the real store."""
+
+import io
+import json
+import urllib.request
+import zipfile
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.api_bench import Tenancy
+
+
+def png(color: str = "red", size: tuple[int, int] = (80, 64)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = png()
+
+
+def upload(tenant: Tenancy, *captions: str, name: str = "mine", pictures: dict[str, bytes] | None = None) -> Any:
+    files = [("images", item) for item in (pictures or {"a.png": PNG, "b.png": png("blue")}).items()]
+    return tenant.post("/api/datasets", data={"name": name, "captions": list(captions)}, files=files)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def fields(answer: Any) -> set[str]:
+    assert answer.status_code == 422, answer.text
+    return {error["field"] for error in answer.json()["errors"]}
+
+
+def keys(tenant: Tenancy) -> set[str]:
+    return {key for key, _ in tenant.runtime.store.list("dataset/")}
+
+
+def test_pictures_and_captions_in_a_form(tenant: Tenancy) -> None:
+    answer = upload(tenant, "a red one", "a blue one")
+    assert answer.status_code == 201, answer.text
+    dataset = answer.json()
+    assert answer.headers["Location"] == dataset["urls"]["self"]
+    assert (dataset["status"], dataset["num_images"], dataset["uploads"]) == ("ready", 2, [])
+    assert [(image["file_name"], image["caption"]) for image in dataset["images"]] == [
+        ("a.png", "a red one"),
+        ("b.png", "a blue one"),
+    ]
+    assert tenant.get(dataset["urls"]["self"]).json() == dataset
+    assert len(keys(tenant)) == 2
+
+
+def test_the_same_pictures_and_captions_have_the_same_digest(tenant: Tenancy) -> None:
+    first, second = upload(tenant, "x", "y").json(), upload(tenant, "x", "y", name="other").json()
+    third = upload(tenant, "x", "z").json()
+    assert first["digest"] == second["digest"] != third["digest"]
+
+
+def test_captions_by_file_name(tenant: Tenancy) -> None:
+    dataset = upload(tenant, json.dumps({"b.png": "blue"})).json()
+    assert [image["caption"] for image in dataset["images"]] == ["", "blue"]
+    assert fields(upload(tenant, json.dumps({"c.png": "green"}))) == {"captions"}
+    assert fields(upload(tenant, '{"a.png": ')) == {"captions"}
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "wrong"),
+    [
+        ({"name": (None, "d")}, {}, {"images"}),
+        ({"images": ("a.png", PNG)}, {}, {"name"}),
+        ({"images": ("a.png", PNG)}, {"name": "x" * 201}, {"name"}),
+        ({"images": ("a.png", PNG)}, {"name": "a\x00b"}, {"name"}),
+        ({"images": ("a.png", PNG)}, {"name": "d", "captions": ["1", "2"]}, {"captions"}),
+        ({"images": ("a.png", PNG)}, {"name": "d", "captions": "x" * 10_001}, {"images.0"}),
+        ({"images": ("a.png", PNG)}, {"name": "d", "extra": "1"}, {"extra"}),
+        ({"images": ("a.png", PNG), "archive": ("a.zip", b"x")}, {"name": "d"}, {"images"}),
+        ({"images": ("a.png", b"<svg/>")}, {"name": "d"}, {"images.0"}),
+        ({"archive": ("a.zip", b"x")}, {"name": "d"}, {"archive"}),
+        ({"name": ("a.png", PNG), "images": ("a.png", PNG)}, {}, {"name"}),
+    ],
+)
+def test_what_is_wrong_is_named_and_leaves_nothing(
+    tenant: Tenancy, files: Any, data: dict[str, Any], wrong: set[str]
+) -> None:
+    assert fields(tenant.post("/api/datasets", data=data, files=files)) == wrong
+    assert keys(tenant) == set()
+    assert tenant.get("/api/datasets").json()["items"] == []
+
+
+def test_every_broken_picture_is_named(tenant: Tenancy) -> None:
+    answer = upload(tenant, pictures={"a.png": PNG, "b.png": b"x", "c.png": PNG[:-40]})
+    assert fields(answer) == {"images.1", "images.2"}
+    assert keys(tenant) == set()
+
+
+def test_a_zip_in_a_form_or_alone(tenant: Tenancy) -> None:
+    content = zipped({"b.png": png("blue"), "a.png": PNG, "a.txt": b"a red one"})
+    first = tenant.post("/api/datasets", data={"name": "zip"}, files={"archive": ("x.zip", content)})
+    second = tenant.post("/api/datasets?name=zip", content=content, headers={"Content-Type": "application/zip"})
+    for answer in (first, second):
+        assert answer.status_code == 201, answer.text
+        assert [(image["file_name"], image["caption"]) for image in answer.json()["images"]] == [
+            ("a.png", "a red one"),
+            ("b.png", ""),
+        ]
+    evil = zipped({"../a.png": PNG})
+    assert fields(tenant.post("/api/datasets", data={"name": "z"}, files={"archive": ("x.zip", evil)})) == {"archive"}
+    broken = zipped({"a.png": b"x"})
+    assert fields(tenant.post("/api/datasets", data={"name": "z"}, files={"archive": ("x.zip", broken)})) == {
+        "archive.a.png"
+    }
+
+
+def test_other_content_types_are_refused(tenant: Tenancy) -> None:
+    for content_type in ("text/plain", "image/png", ""):
+        answer = tenant.post("/api/datasets", content=b"x", headers={"Content-Type": content_type})
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    broken = tenant.post("/api/datasets", content=b"x", headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert broken.status_code == 400
+
+
+def open_dataset(tenant: Tenancy) -> dict[str, Any]:
+    images = [{"file_name": "a.png", "caption": "red"}, {"file_name": "../b.png", "caption": "blue"}]
+    answer = tenant.post("/api/datasets", json={"name": "later", "images": images})
+    assert answer.status_code == 201, answer.text
+    dataset: dict[str, Any] = answer.json()
+    return dataset
+
+
+def put(tenant: Tenancy, url: str, content: bytes) -> int:
+    """Without a key, as a browser would."""
+    status: int = tenant.http.put(url, content=content).status_code
+    return status
+
+
+def test_pictures_uploaded_one_by_one_through_the_api(hidden: Tenancy) -> None:
+    tenant = hidden
+    dataset = open_dataset(tenant)
+    assert dataset["status"] == "open"
+    assert [each["file_name"] for each in dataset["uploads"]] == ["a.png", "b.png"]
+    first, second = (each["url"] for each in dataset["uploads"])
+    assert put(tenant, first, PNG) == 204
+    answer = tenant.post(dataset["urls"]["complete"])
+    assert fields(answer) == {"images.1"}
+    assert "has not been uploaded" in answer.text
+    assert put(tenant, second, b"x") == 204
+    assert fields(tenant.post(dataset["urls"]["complete"])) == {"images.1"}
+    assert put(tenant, second, png("blue")) == 204
+    done = tenant.post(dataset["urls"]["complete"]).json()
+    assert (done["status"], done["uploads"], done["urls"]["complete"]) == ("ready", [], None)
+    assert done["digest"] == upload(tenant, "red", "blue").json()["digest"]
+    assert tenant.post(dataset["urls"]["complete"]).json() == done, "a second time changes nothing"
+    assert put(tenant, first, PNG) == 404, "a complete dataset takes no more"
+    assert not [key for key in keys(tenant) if "/upload/" in key]
+
+
+def test_an_upload_url_is_for_one_picture_only(hidden: Tenancy) -> None:
+    tenant = hidden
+    dataset = open_dataset(tenant)
+    first = dataset["uploads"][0]["url"]
+    assert put(tenant, first.replace("/uploads/0", "/uploads/1"), PNG) == 401
+    assert put(tenant, first.partition("?")[0], PNG) == 401
+    assert tenant.call("PUT", first.partition("?")[0], content=PNG).status_code == 401
+    assert tenant.http.get(first).status_code == 405
+
+
+def test_pictures_go_straight_to_a_store_that_clients_reach(tenant: Tenancy) -> None:
+    dataset = open_dataset(tenant)
+    for each in dataset["uploads"]:
+        assert each["url"].startswith(str(tenant.runtime.settings.s3_public_endpoint_url))
+        request = urllib.request.Request(each["url"], data=PNG, method="PUT")
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+    assert tenant.post(dataset["urls"]["complete"]).json()["status"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"name": "x"}, {"name": "x", "images": []}, {"name": "x", "images": [{"file_name": ""}]}, {"images": 5}, [], 5],
+)
+def test_a_strange_list_of_uploads_is_refused(tenant: Tenancy, body: Any) -> None:
+    assert tenant.post("/api/datasets", json=body).status_code == 422
+
+
+def test_delete_takes_the_pictures_along_unless_a_training_reads_them(
+    tenant: Tenancy, stranger: Tenancy, model_id: Any
+) -> None:
+    dataset = upload(tenant).json()
+    job = tenant.post("/api/fine-tune", json={"dataset_id": dataset["id"], "name": "s", "rank": 4}).json()
+    refused = tenant.call("DELETE", dataset["urls"]["self"])
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    tenant.post(job["urls"]["cancel"])
+    assert tenant.call("DELETE", dataset["urls"]["self"]).status_code == 204
+    assert tenant.get(dataset["urls"]["self"]).status_code == 404
+    assert tenant.get(job["urls"]["self"]).status_code == 200
+    assert keys(tenant) == set()
+
+
+def test_lists_count_pictures(tenant: Tenancy) -> None:
+    names = ["one", "two", "three"]
+    for name in names:
+        upload(tenant, name=name)
+    page = tenant.get("/api/datasets?limit=2").json()
+    assert [(each["name"], each["num_images"]) for each in page["items"]] == [("three", 2), ("two", 2)]
+    rest = tenant.get(f"/api/datasets?limit=2&cursor={page['next_cursor']}").json()
+    assert ([each["name"] for each in rest["items"]], rest["next_cursor"]) == (["one"], None)

@@ -1,0 +1,90 @@
+"""Health, readiness, metrics; and what the API does when a system behind it is away."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from core.domain.job import WorkerKind
+from core.infra.settings import Settings
+from core.services import run as runs
+from tests.api_bench import Tenancy, open_app
+from tests.conftest import free_port
+
+
+def test_alive_and_ready(tenant: Tenancy) -> None:
+    assert tenant.http.get("/healthz").json() == {"status": "ok"}
+    ready = tenant.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ok", "database": "ok", "queue": "ok", "store": "ok"},
+    )
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    yield f"127.0.0.1:{free_port()}"
+
+
+def test_without_the_database_nothing_is_accepted_into_memory(settings: Settings, nowhere: str) -> None:
+    lonely = settings.model_copy(update={"database_url": f"postgresql://nobody@{nowhere}/none"})
+    with open_app(lonely) as client:
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["database"], ready.json()["store"]) == (503, "away", "ok")
+        answer = client.post("/api/generate", json={"prompt": "a"}, headers={"Authorization": "Bearer lk_x"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "lorikeet_database_up 0.0" in client.get("/metrics").text
+        assert client.get("/healthz").status_code == 200
+
+
+def test_without_redis_jobs_are_accepted_all_the_same(settings: Settings, nowhere: str) -> None:
+    lonely = settings.model_copy(update={"redis_url": f"redis://{nowhere}/0"})
+    with open_app(lonely) as client:
+        tenant = Tenancy(client, client.app.state.runtime, name="lonely")  # type: ignore[attr-defined]
+        tenant.register_model()
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"], ready.json()["queue"]) == (200, "degraded", "away")
+        assert tenant.generate().status_code == 202
+        assert tenant.claim().plan["prompt"] == "a star"
+
+
+def test_without_the_store_text_to_image_is_accepted_and_pictures_are_not(settings: Settings, nowhere: str) -> None:
+    lonely = settings.model_copy(update={"s3_endpoint_url": f"http://{nowhere}"})
+    with open_app(lonely) as client:
+        tenant = Tenancy(client, client.app.state.runtime, name="lonely")  # type: ignore[attr-defined]
+        tenant.register_model()
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["store"]) == (503, "away")
+        assert tenant.generate().status_code == 202
+        from tests.integration.api.test_dataset import upload
+
+        answer = upload(tenant, "a", "b")
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
+    tenant.register_model()
+    tenant.generate()
+    with tenant.runtime.database.transaction() as session:
+        runs.say_alive(session, worker_id="w", kind=WorkerKind.GENERATION, slots=4)
+    text = tenant.http.get("/metrics").text
+    for line in (
+        'lorikeet_http_requests_total{method="POST",route="/api/generate",status="202"} 1.0',
+        'lorikeet_jobs{kind="generation",status="queued"} 1.0',
+        'lorikeet_jobs{kind="registration",status="succeeded"} 1.0',
+        'lorikeet_queue_length{kind="generation"} 1.0',
+        'lorikeet_queue_length{kind="training"} 0.0',
+        'lorikeet_workers_alive{kind="generation"} 1.0',
+        'lorikeet_workers_alive{kind="training"} 0.0',
+        "lorikeet_database_up 1.0",
+        "process_resident_memory_bytes",
+    ):
+        assert line in text, line
+
+
+def test_unknown_paths_share_one_label(tenant: Tenancy) -> None:
+    for path in ("/nope/1", "/nope/2"):
+        tenant.http.get(path)
+    text = tenant.http.get("/metrics").text
+    assert 'route="unknown",status="404"} 2.0' in text
+    assert "nope" not in text

@@ -1,0 +1,104 @@
+"""Base models over HTTP, up to the registration job's row."""
+
+from typing import Any
+
+import pytest
+
+from core.domain.errors import ModelUnusable
+from core.domain.job import JobKind
+from core.services import run as runs
+from tests.api_bench import Tenancy
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fields(answer: Any) -> set[str]:
+    assert answer.status_code == 422, answer.text
+    return {error["field"] for error in answer.json()["errors"]}
+
+
+def register(tenant: Tenancy, **changes: Any) -> Any:
+    return tenant.post("/api/models", json={"name": "mine", "source": "owner/name", "revision": COMMIT} | changes)
+
+
+def fail_check(tenant: Tenancy) -> None:
+    with tenant.runtime.database.transaction() as session:
+        runs.fail(session, tenant.claim(JobKind.REGISTRATION), ModelUnusable("it has no weights"))
+
+
+def test_registering_makes_a_job_that_checks(tenant: Tenancy) -> None:
+    answer = register(tenant, description="good", options={"dtype": "float16", "vae_tiling": True})
+    assert answer.status_code == 202
+    assert answer.json()["kind"] == "registration"
+    [model] = tenant.get("/api/models").json()["items"]
+    assert (model["status"], model["shared"], model["family"]) == ("checking", False, None)
+    assert (model["source"], model["revision"], model["options"]["dtype"]) == ("owner/name", COMMIT, "float16")
+    assert tenant.claim(JobKind.REGISTRATION).plan["source"] == "owner/name"
+
+
+def test_a_ready_model_shows_its_defaults(tenant: Tenancy) -> None:
+    model_id = tenant.register_model()
+    model = tenant.get(f"/api/models/{model_id}").json()
+    assert (model["status"], model["family"], model["defaults"]["width"]) == ("ready", "sd1", 64)
+
+
+def test_a_name_is_taken_until_its_check_failed(tenant: Tenancy) -> None:
+    assert register(tenant).status_code == 202
+    assert register(tenant).status_code == 409
+    fail_check(tenant)
+    [model] = tenant.get("/api/models").json()["items"]
+    assert (model["status"], model["status_reason"]) == ("failed", "it has no weights")
+    refused = tenant.generate(model="mine")
+    assert (refused.status_code, "it has no weights" in refused.text) == (409, True)
+    again = register(tenant, source="other/name")
+    assert again.status_code == 202
+    [model] = tenant.get("/api/models").json()["items"]
+    assert (model["status"], model["source"], model["status_reason"]) == ("checking", "other/name", None)
+
+
+def test_a_canceled_registration_can_be_asked_for_again(tenant: Tenancy) -> None:
+    job = register(tenant).json()
+    tenant.post(job["urls"]["cancel"])
+    assert register(tenant).status_code == 202
+
+
+def test_equal_requests_with_one_key_register_once(tenant: Tenancy) -> None:
+    body = {"name": "mine", "source": "owner/name", "revision": COMMIT}
+    headers = {"Idempotency-Key": "once"}
+    answers = [tenant.post("/api/models", json=body, headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"revision": "main"}, {"revision"}),
+        ({"revision": None}, {"revision"}),
+        ({"source": "not a source"}, {"source"}),
+        ({"source": "s3://bucket/prefix"}, {"revision"}),
+        ({"source": "/etc", "revision": None}, {"source"}),
+        ({"source": "../../etc", "revision": None}, {"source"}),
+        ({"source": "a\x00b"}, {"source"}),
+        ({"name": "a b"}, {"name"}),
+        ({"options": {"device": "toaster"}}, {"options.device"}),
+        ({"shared": True}, {"shared"}),
+        ({"defaults": {"steps": "many"}}, {"defaults.steps"}),
+    ],
+)
+def test_wrong_fields_are_named(tenant: Tenancy, changes: dict[str, Any], wrong: set[str]) -> None:
+    assert fields(register(tenant, **changes)) == wrong
+
+
+def test_folders_and_buckets_lie_where_tenants_may_take_models(tenant: Tenancy) -> None:
+    settings = tenant.runtime.settings
+    root, bucket = settings.model_dir.resolve(), settings.s3_bucket
+    inside = {"name": "a", "source": str(root / "x"), "revision": None}
+    assert register(tenant, **inside).status_code == 202
+    outside = register(tenant, source=str(root / ".." / "secret"), revision=None)
+    assert fields(outside) == {"source"}
+    assert str(root) in outside.text
+    assert "operator" in outside.text
+    for source in (f"s3://{bucket}", f"s3://{bucket}/tenant/x", f"s3://{bucket}/job/x"):
+        assert fields(register(tenant, source=source, revision=None)) == {"source"}
+    assert register(tenant, name="b", source=f"s3://{bucket}/models/x", revision=None).status_code == 202
