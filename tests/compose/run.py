@@ -142,8 +142,9 @@ def two_workers_share(compose: Compose, client: Client) -> None:
             client.finish(job)
     alive = compose.ask("SELECT count(*) FROM worker_presence WHERE kind = 'generation'")
     assert alive == "2", alive
-    healthy = [container for container in compose.containers("worker-generation") if container["Health"] == "healthy"]
-    assert len(healthy) == 2, healthy
+    log = compose.run("logs", "--no-color", "worker-generation").splitlines()
+    claimed_by = {line.split()[0] for line in log if '"event": "claimed"' in line}
+    assert claimed_by == {"worker-generation-1", "worker-generation-2"}, claimed_by
 
 
 def all_ended_in_peace(compose: Compose) -> None:
