@@ -28,7 +28,7 @@ TRAINING = {
     "rank": 16,
     "learning_rate": 1e-3,
     "steps": 200,
-    "batch_size": 4,
+    "batch_size": 8,
     "min_snr_gamma": None,
     "target_modules": ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"],
 }
@@ -50,10 +50,10 @@ def demo(console: Console) -> None:
         lap(f"serving on {system.client.url}")
         lap(f"the first picture: {first_picture(system, console)}")
         adapter = _train(system, console)
-        lap(f"the adapter {adapter} is trained")
+        lap(f"the adapter {NAME} is trained")
         path = system.settings.data_dir / "demo.png"
         rows = [_row(system, console, prompt, use) for prompt in PROMPTS for use in (None, adapter)]
-        taught = Row(f"what was uploaded ({PICTURES} pictures, these are {SEEDS})", _open(_drawn(PICTURES)[:SEEDS]))
+        taught = Row(f"{SEEDS} of the {PICTURES} pictures that were uploaded", _open(_drawn(PICTURES)[:SEEDS]))
         with explained(path):
             contact_sheet.write(path, f"Teaching a {NOVEL} to a model that has never seen one", [taught, *rows])
         lap(f"the contact sheet: {path}")
@@ -76,8 +76,9 @@ def _train(system: System, console: Console) -> str:
     """Upload, fine-tune, wait; the reference of the adapter."""
     dataset = system.client.create_dataset(NAME, _drawn(PICTURES))
     request = {"dataset_id": dataset["id"], "name": NAME, "seed": 1, **TRAINING}
-    follow(system.client, system.client.fine_tune(request), title=f"Training {NAME}", console=console)
-    return NAME
+    job = follow(system.client, system.client.fine_tune(request), title=f"Training {NAME}", console=console)
+    digest = next(output["sha256"] for output in job["outputs"] if output["type"] == "adapter")
+    return f"sha256:{digest}"
 
 
 def _row(system: System, console: Console, prompt: str, adapter: str | None) -> Row:
