@@ -35,8 +35,9 @@ def private_engine(folder: Path) -> Iterator[dict[str, str]]:
         finally:
             daemon.terminate()  # it stops its containers and containerd, too
             daemon.wait(_PATIENCE_SECONDS)
-            # The one thing it leaves: the handle of the network that builds shared with the machine.
-            subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
+            # What it leaves mounted: its folder, and the handle of the network that builds shared with the machine.
+            for place in ("data", "exec/netns/default"):
+                subprocess.run(["umount", folder / place], capture_output=True, check=False)
 
 
 @contextmanager
