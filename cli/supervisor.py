@@ -47,14 +47,15 @@ class Supervisor:
             end([mark for mark in left if mark.group == group], patience_seconds=_LEFTOVER_PATIENCE_SECONDS)
         self._ledger.clear()
 
-    def start(self, programs: Sequence[Program]) -> list[subprocess.Popen[bytes]]:
-        """Start programs as one group, to be stopped together."""
+    def start(self, programs: Sequence[Program], *, group: int | None = None) -> list[subprocess.Popen[bytes]]:
+        """Start programs as one group, to be stopped together: a new one, or an earlier one that they join late."""
         with self._lock:
-            self._group += 1
+            number = group or self._group + 1
+            self._group = max(self._group, number)
             for program in programs:
-                process = start(program, self._ledger.add, group=self._group)
-                self._children.append(_Child(program, process, self._group, time.monotonic()))
-            return [child.process for child in self._children if child.group == self._group]
+                process = start(program, self._ledger.add, group=number)
+                self._children.append(_Child(program, process, number, time.monotonic()))
+            return [child.process for child in self._children[-len(programs) :]] if programs else []
 
     def watch(self) -> None:
         """From now on, start a program again when it ends by itself."""

@@ -1,5 +1,6 @@
 """The whole system on this machine: servers, schema, first key, workers, API; stopped again in order."""
 
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +19,15 @@ from cli.migration import migrate
 from cli.process import Program, tail
 from cli.refusal import Refusal, explained
 from cli.supervisor import Supervisor
+from core.domain.errors import Unavailable
+from core.infra.database import Database
 from core.infra.settings import Settings
+from core.services import run as runs
 
 _HOPELESS_CRASHES = 3
-_READY_SECONDS = 180.0
+_READY_SECONDS = 300.0
 _GLANCE_SECONDS = 0.1
+_WORKER_GROUP = 2  # after the servers
 _DRAIN_SECONDS = 6.0  # with the API before and the servers after, all is over within 10
 
 
@@ -94,14 +99,31 @@ def _start(
     migrate(settings.database_url)
     key = bootstrap(settings, key_file=data / "api_key", say=say)
     supervisor.watch()
-    for group in _programs(settings, data / "logs", environment):
-        with explained(data):
-            supervisor.start(group)
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # asked, not bound
-    client = Client(f"http://{host}:{settings.port}", key)
-    system = System(settings, client, key, supervisor)
-    _await_api(system)
+    system = System(settings, Client(f"http://{host}:{settings.port}", key), key, supervisor)
+    _start_programs(system, environment)
     return system
+
+
+def _start_programs(system: System, environment: Mapping[str, str]) -> None:
+    """Start our own processes and wait until pictures can be made."""
+    programs, settings = _programs(system.settings, environment), system.settings
+    database = Database(settings.database_url, pool_size=1)
+
+    def has_worker() -> bool:
+        try:
+            with database.transaction() as session:
+                return runs.lives_on(session, host=platform.node())
+        except Unavailable:
+            return False
+
+    with closing(database), explained(settings.data_dir):
+        system.supervisor.start([programs["upkeep"], programs["worker-generation"]], group=_WORKER_GROUP)
+        system.supervisor.start([programs["api"]])
+        _await(system, system.client.is_ready, "The API did not answer")
+        _await(system, has_worker, "The generation worker did not start")
+        # It loads the same large libraries: until now it would only have made the first picture wait.
+        system.supervisor.start([programs["worker-training"]], group=_WORKER_GROUP)
 
 
 def _with_placeholders(given: Mapping[str, str], data: Path) -> dict[str, str]:
@@ -110,35 +132,32 @@ def _with_placeholders(given: Mapping[str, str], data: Path) -> dict[str, str]:
     return {"SECRET_KEY": "-" * 32, **dict.fromkeys(needed[:2], "embedded"), **embedded, **given, "DATA_DIR": str(data)}
 
 
-def _programs(settings: Settings, logs: Path, environment: Mapping[str, str]) -> list[list[Program]]:
-    """Our own processes, in the order of their start."""
-
-    def program(name: str, *command: str, patience_seconds: float) -> Program:
-        return Program(
+def _programs(settings: Settings, environment: Mapping[str, str]) -> dict[str, Program]:
+    """Our own processes, by name."""
+    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "1")
+    commands = {
+        "upkeep": ("worker.upkeep",),
+        "worker-generation": ("worker.main", "generation"),
+        "worker-training": ("worker.main", "training"),
+        "api": ("uvicorn", "api.main:create_app", "--factory", *address),
+    }
+    return {
+        name: Program(
             name=name,
             command=(sys.executable, "-m", *command),
-            log=logs / f"{name}.log",
+            log=settings.data_dir / "logs" / f"{name}.log",
             environment=environment,
             folder=ROOT,
-            patience_seconds=patience_seconds,
+            patience_seconds=1.5 if name == "api" else _DRAIN_SECONDS,
         )
-
-    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "1")
-    return [
-        [
-            program("upkeep", "worker.upkeep", patience_seconds=_DRAIN_SECONDS),
-            program("worker-generation", "worker.main", "generation", patience_seconds=_DRAIN_SECONDS),
-            program("worker-training", "worker.main", "training", patience_seconds=_DRAIN_SECONDS),
-        ],
-        [program("api", "uvicorn", "api.main:create_app", "--factory", *address, patience_seconds=1.5)],
-    ]
+        for name, command in commands.items()
+    }
 
 
-def _await_api(system: System) -> None:
+def _await(system: System, condition: Callable[[], bool], complaint: str) -> None:
     deadline = time.monotonic() + _READY_SECONDS
-    while not system.client.is_ready():
+    while not condition():
         system.check_alive()
         if time.monotonic() > deadline:
-            log = system.settings.data_dir / "logs" / "api.log"
-            raise Refusal(f"The API did not answer within {_READY_SECONDS:.0f} s. Its log is {log}.")
+            raise Refusal(f"{complaint} within {_READY_SECONDS:.0f} s. See {system.settings.data_dir / 'logs'}.")
         time.sleep(_GLANCE_SECONDS)

@@ -25,8 +25,14 @@ def up(console: Console, *, once: bool) -> None:
     began = time.monotonic()
     with stoppable(), running(read_given(), say=lambda words: console.print(words, markup=False)) as system:
         console.print(f"Lorikeet serves on {system.client.url}, {time.monotonic() - began:.1f} s after its start.")
-        path = first_picture(system, console)
-        console.print(f"The first picture, {time.monotonic() - began:.1f} s after the start: {path}")
+        try:
+            path = first_picture(system, console)
+            console.print(f"The first picture, {time.monotonic() - began:.1f} s after the start: {path}")
+        except Refusal as refusal:
+            if once:
+                raise
+            # It serves all the same: whoever runs it can now put right what is wrong.
+            console.print(f"No first picture: {refusal}", markup=False)
         if once:
             return
         say_commands(system, console)
