@@ -57,8 +57,7 @@ def create(
                 items.append(item)
                 rows.append(_row(dataset.id, position, picture.upload, item))
         problems.raise_any()
-        if not rows:
-            raise _nothing()
+        _check_any(rows)
         dataset.digest = DatasetManifest(items=tuple(items)).digest
         with database.transaction() as session:
             session.add(dataset)
@@ -70,8 +69,9 @@ def create(
     return dataset
 
 
-def _nothing() -> InvalidInput:
-    return InvalidInput.of("images", "give at least one picture")
+def _check_any(rows: list[DatasetImage]) -> None:
+    if not rows:
+        raise InvalidInput.of("images", "give at least one picture")
 
 
 def _store_picture(
