@@ -12,6 +12,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from core.services.model_memory import ModelMemory
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Runtime:
     queue: TaskQueue
     doorkeeper: Doorkeeper
     watch: JobWatch
+    memory: ModelMemory
     signer: Signer
     registry: CollectorRegistry
 
@@ -43,6 +45,7 @@ def build_runtime(settings: Settings) -> Runtime:
         queue=TaskQueue(settings),
         doorkeeper=Doorkeeper(database),
         watch=JobWatch(database),
+        memory=ModelMemory(),
         signer=Signer(settings.secret_key.get_secret_value().encode()),
         registry=build_registry(database),
     )

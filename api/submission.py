@@ -14,8 +14,8 @@ from api.header import wait_seconds
 from api.link import Link
 from api.runtime import Runtime
 from api.view.job import JobView, view
-from core.infra.table import Job
 from core.services import job as jobs
+from core.services.job import Accepted
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Desk:
     tenant_id: UUID
     response: Response
 
-    async def hand_in(self, submit: Callable[[Session], Job], *, prefer: str | None) -> JobView:
+    async def hand_in(self, submit: Callable[[Session], Accepted], *, prefer: str | None) -> JobView:
         """Submit in one transaction, wait where the caller would, and show the job as it then is."""
         job = await run_in_threadpool(self._submitted, submit)
         self.response.headers["Location"] = job.urls.self
@@ -39,11 +39,11 @@ class Desk:
                 self.response.headers["Preference-Applied"] = f"wait={seconds}"
         return job
 
-    def _submitted(self, submit: Callable[[Session], Job]) -> JobView:
+    def _submitted(self, submit: Callable[[Session], Accepted]) -> JobView:
         with self.runtime.database.transaction() as session:
-            job = submit(session)
-            outlook = jobs.outlook(session, job)
-            return view(job, self.link, retention_days=self.runtime.settings.retention_days, outlook=outlook)
+            accepted = submit(session)
+        days = self.runtime.settings.retention_days
+        return view(accepted.job, self.link, retention_days=days, outlook=accepted.outlook)
 
 
 def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobView:

@@ -77,8 +77,8 @@ class Tenancy:
         """A base model that is ready, as a worker's check leaves it."""
         spec = BaseModelSpec(name=name, source=f"/models/{name}")
         with self.runtime.database.transaction() as session:
-            job = models.register(session, spec, tenant_id=self.id, shared=shared, queue=self.runtime.queue)
-            model_id = job.base_model_id
+            accepted = models.register(session, spec, tenant_id=self.id, shared=shared, queue=self.runtime.queue)
+            model_id = accepted.job.base_model_id
         facts = ModelFacts(family=family, defaults=DEFAULTS, modules=dict(modules))
         self.finish(self.claim(JobKind.REGISTRATION), Outcome(model_facts=facts))
         return model_id

@@ -63,7 +63,7 @@ class JobBench:
         }
         with self.database.transaction() as session:
             submission = Submission(**(values | changes))
-            return job_service.submit(session, submission, queue=self.queue, max_queued_seconds=max_queued_seconds)
+            return job_service.submit(session, submission, queue=self.queue, max_queued_seconds=max_queued_seconds).job
 
     def claim(self, *, lease_seconds: float = 30.0, worker_id: str = "worker") -> Claim | None:
         with self.database.transaction() as session:

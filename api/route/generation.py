@@ -25,7 +25,13 @@ async def generate(
     runtime = desk.runtime
     return await desk.hand_in(
         lambda session: generation.submit(
-            session, spec, terms, settings=runtime.settings, store=runtime.store, queue=runtime.queue
+            session,
+            spec,
+            terms,
+            memory=runtime.memory,
+            settings=runtime.settings,
+            store=runtime.store,
+            queue=runtime.queue,
         ),
         prefer=prefer,
     )

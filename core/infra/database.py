@@ -1,16 +1,21 @@
 """The engine, the session, the edge of a transaction, and what happens after its commit."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.domain.errors import Unavailable
 
 _AFTER_COMMIT = "after_commit"
+_USED_AT = "used_at"
+_REST_SECONDS = 1.0
 
 
 class Database:
@@ -23,7 +28,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
-            pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "lorikeet",
@@ -31,6 +35,8 @@ class Database:
                 "-c idle_in_transaction_session_timeout=60000",
             },
         )
+        event.listen(self._engine, "checkout", self._ping_after_a_rest)
+        event.listen(self._engine, "checkin", _note_use)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -55,6 +61,14 @@ class Database:
         for action in session.info.pop(_AFTER_COMMIT, []):
             action()
 
+    def _ping_after_a_rest(self, connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+        # A ping at every checkout would be a third of a short transaction; a server that went away is gone for longer.
+        if time.monotonic() - record.info.get(_USED_AT, 0.0) > _REST_SECONDS:
+            try:
+                self._engine.dialect.do_ping(connection)
+            except self._engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
+
     def check(self) -> None:
         """Ask Postgres for a one.
 
@@ -67,6 +81,10 @@ class Database:
     def close(self) -> None:
         """Give every connection back."""
         self._engine.dispose()
+
+
+def _note_use(_: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED_AT] = time.monotonic()
 
 
 def after_commit(session: Session, action: Callable[[], None]) -> None:

@@ -28,11 +28,11 @@ from core.infra.repository import adapter as adapters
 from core.infra.repository import artifact as artifacts
 from core.infra.repository import base_model as base_models
 from core.infra.settings import Settings
-from core.infra.table import Adapter, Job, StableDiffusion
+from core.infra.table import Adapter, StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services import job as jobs
-from core.services import model as models
-from core.services.job import Submission
+from core.services.job import Accepted, Submission
+from core.services.model_memory import ModelMemory
 from core.services.terms import Terms
 
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
@@ -58,8 +58,15 @@ class _Image:
 
 
 def submit(
-    session: Session, spec: GenerationSpec, terms: Terms, *, settings: Settings, store: ObjectStore, queue: TaskQueue
-) -> Job:
+    session: Session,
+    spec: GenerationSpec,
+    terms: Terms,
+    *,
+    memory: ModelMemory,
+    settings: Settings,
+    store: ObjectStore,
+    queue: TaskQueue,
+) -> Accepted:
     """Check a request against its base model, and make it a job.
 
     Raises:
@@ -75,7 +82,7 @@ def submit(
         image = _init_image(session, spec, terms.tenant_id, settings=settings, store=store)
     model = None
     with problems.gather():
-        model = models.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
+        model = memory.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
     chosen = _resolve(session, spec.adapters, terms.tenant_id, problems)
     if model is not None:
         _check_fit(session, chosen, model, problems)

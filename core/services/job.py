@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull
 from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
 from core.infra.database import after_commit
+from core.infra.repository import admission as admissions
 from core.infra.repository import job as jobs
 from core.infra.repository import worker as workers
+from core.infra.repository.admission import Admission
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
 
@@ -23,6 +24,16 @@ _GUESSED_SECONDS_PER_UNIT = 0.01
 
 ALIVE_SECONDS = 30.0
 """A worker that was not seen for so long does not count."""
+
+
+_FRESH = {
+    "status": JobStatus.QUEUED,
+    "cancel_requested": False,
+    "progress_step": 0,
+    "progress_steps": 0,
+    "progress_message": "",
+}
+_WORKER_OF = {kind: worker for worker, kinds in KINDS_OF_WORKER.items() for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -73,39 +84,64 @@ def find_replay(session: Session, *, tenant_id: UUID, idempotency: Idempotency) 
     return job
 
 
-def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_queued_seconds: float) -> Job:
+@dataclass(frozen=True)
+class Accepted:
+    """A job that was submitted, and what its owner may expect."""
+
+    job: Job
+    outlook: Outlook
+
+
+def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_queued_seconds: float) -> Accepted:
     """Write the job's row; its doorbell rings after the commit.
 
-    The same idempotency key and request give the same job, however many ask at once.
+    The same idempotency key and request give the same job, however many ask at once. The job that is returned is no
+    part of the session: a submit has no time to read back what it wrote.
 
     Raises:
         QueueFull: the tenant has too much work waiting.
         IdempotencyKeyReuse: the key came with another request.
     """
-    rate = jobs.seconds_per_unit(session, base_model_id=submission.base_model_id, kind=submission.kind)
-    cost = submission.work_units * (rate or _GUESSED_SECONDS_PER_UNIT)
-    waiting = jobs.waiting_cost(session, tenant_id=submission.tenant_id)
-    if waiting > 0 and waiting + cost > max_queued_seconds:
-        raise QueueFull(
-            f"About {waiting:.0f} seconds of your work are waiting; at most {max_queued_seconds:.0f} may.",
-            retry_after_seconds=max(1, min(600, round(waiting + cost - max_queued_seconds))),
-        )
-    job = jobs.insert_unless_replayed(session, _row(submission, cost))
-    if job is None:
-        assert submission.idempotency is not None
-        replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
-        assert replay is not None
-        return replay
-    kind, job_id = submission.kind, job.id
+    worker, values = _WORKER_OF[submission.kind], _row(submission)
+    admission = admissions.admit(
+        session,
+        values,
+        cancel_after=submission.cancel_after,
+        worker=worker,
+        kinds=KINDS_OF_WORKER[worker],
+        guessed_seconds_per_unit=_GUESSED_SECONDS_PER_UNIT,
+        limit_seconds=max_queued_seconds,
+        seen_within_seconds=ALIVE_SECONDS,
+    )
+    if admission.created_at is None:
+        return _not_added(session, submission, admission, max_queued_seconds)
+    kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
-    return job
+    job = Job(**values, **_FRESH, warnings=[], cost_seconds=admission.cost, created_at=admission.created_at)
+    return Accepted(job, _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots))
+
+
+def _not_added(session: Session, submission: Submission, admission: Admission, limit: float) -> Accepted:
+    if submission.idempotency is not None:
+        replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
+        if replay is not None:
+            return accepted(session, replay)
+    raise QueueFull(
+        f"About {admission.waiting:.0f} seconds of your work are waiting; at most {limit:.0f} may.",
+        retry_after_seconds=max(1, min(600, round(admission.waiting + admission.cost - limit))),
+    )
+
+
+def accepted(session: Session, job: Job) -> Accepted:
+    """A job that was submitted before."""
+    return Accepted(job, outlook(session, job))
 
 
 def _ring(queue: TaskQueue, kind: JobKind, job_id: UUID) -> None:
     queue.ring(kind, job_id)
 
 
-def _row(submission: Submission, cost: float) -> dict[str, Any]:
+def _row(submission: Submission) -> dict[str, Any]:
     idempotency = submission.idempotency
     return {
         "id": uuid4(),
@@ -117,9 +153,6 @@ def _row(submission: Submission, cost: float) -> dict[str, Any]:
         "dataset_id": submission.dataset_id,
         "priority": submission.priority,
         "work_units": submission.work_units,
-        "cost_seconds": cost,
-        "rung_at": func.now(),
-        "deadline_at": func.now() + submission.cancel_after if submission.cancel_after else None,
         "idempotency_key": idempotency.key if idempotency else None,
         "request_sha256": idempotency.request_sha256 if idempotency else None,
     }
@@ -182,9 +215,14 @@ def outlook(session: Session, job: Job) -> Outlook:
     """Where a job stands in line; nothing to expect once it runs."""
     if job.status != JobStatus.QUEUED:
         return Outlook(None, None)
-    worker = next(kind for kind, kinds in KINDS_OF_WORKER.items() if job.kind in kinds)
+    worker = _WORKER_OF[JobKind(job.kind)]
     position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
-    slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    return _expect(
+        worker, position, seconds, workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    )
+
+
+def _expect(worker: WorkerKind, jobs_ahead: int, seconds: float, slots: int) -> Outlook:
     # Slots of a generation worker share one device, so they shorten nobody's wait; workers do.
     lanes = slots if worker is WorkerKind.TRAINING else min(slots, 1)
-    return Outlook(position, round(seconds / lanes, 1) if lanes else None)
+    return Outlook(jobs_ahead, round(seconds / lanes, 1) if lanes else None)

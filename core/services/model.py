@@ -14,16 +14,16 @@ from core.domain.job import JobKind
 from core.infra.repository import base_model as base_models
 from core.infra.repository import lock
 from core.infra.settings import Settings
-from core.infra.table import Job, StableDiffusion
+from core.infra.table import StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services import job as jobs
-from core.services.job import Submission
+from core.services.job import Accepted, Submission
 from core.services.terms import Terms
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Job:
+def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Accepted:
     """Register a base model of a tenant's own, from where tenants may take one.
 
     Raises:
@@ -48,7 +48,7 @@ def register(
     shared: bool = False,
     terms: Terms | None = None,
     limit_seconds: float = math.inf,
-) -> Job:
+) -> Accepted:
     """Add a base model, from any source, and the job that checks it; it serves once that job succeeded.
 
     A name whose last check failed may be registered again.

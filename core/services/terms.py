@@ -6,9 +6,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.infra.table import Job
 from core.services import job as jobs
-from core.services.job import Idempotency
+from core.services.job import Accepted, Idempotency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class Terms:
     idempotency: Idempotency | None = None
     cancel_after: timedelta | None = None
 
-    def find_replay(self, session: Session) -> Job | None:
+    def find_replay(self, session: Session) -> Accepted | None:
         """The job that the same request made before.
 
         Raises:
@@ -27,4 +26,5 @@ class Terms:
         """
         if self.idempotency is None:
             return None
-        return jobs.find_replay(session, tenant_id=self.tenant_id, idempotency=self.idempotency)
+        job = jobs.find_replay(session, tenant_id=self.tenant_id, idempotency=self.idempotency)
+        return None if job is None else jobs.accepted(session, job)

@@ -18,12 +18,12 @@ from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
 from core.infra.repository import training as trainings
 from core.infra.settings import Settings
-from core.infra.table import Checkpoint, Dataset, Job, StableDiffusion, TrainingMetricRow
+from core.infra.table import Checkpoint, Dataset, StableDiffusion, TrainingMetricRow
 from core.infra.task_queue import TaskQueue
 from core.services import job as job_service
 from core.services import model as models
 from core.services.adapter import next_version
-from core.services.job import Submission
+from core.services.job import Accepted, Submission
 from core.services.run import Claim
 from core.services.terms import Terms
 
@@ -31,7 +31,7 @@ _LATENT_PIXELS = 64 * 64
 _SEEDS = 2**32
 
 
-def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Job:
+def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Accepted:
     """Check a training against its base model and its dataset, and make it a job.
 
     Raises:

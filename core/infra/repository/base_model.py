@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, defer
 
 from core.domain.job import JobKind
@@ -20,11 +20,21 @@ def _visible(tenant_id: UUID) -> ColumnElement[bool]:
     return or_(StableDiffusion.tenant_id == tenant_id, StableDiffusion.shared)
 
 
+_BY_NAME = (  # built once: every submit runs it
+    select(StableDiffusion)
+    .where(
+        StableDiffusion.name == bindparam("name"),
+        or_(StableDiffusion.tenant_id == bindparam("tenant_id"), StableDiffusion.shared),
+    )
+    .order_by((StableDiffusion.tenant_id == bindparam("tenant_id")).desc(), StableDiffusion.created_at)
+    .limit(1)
+    .options(_LEAN)
+)
+
+
 def by_name(session: Session, *, tenant_id: UUID, name: str) -> StableDiffusion | None:
     """The model a tenant means by a name: its own before a shared one, the older before the newer."""
-    query = select(StableDiffusion).where(StableDiffusion.name == name, _visible(tenant_id)).options(_LEAN)
-    is_own = StableDiffusion.tenant_id == tenant_id
-    return session.scalars(query.order_by(is_own.desc(), StableDiffusion.created_at).limit(1)).one_or_none()
+    return session.scalars(_BY_NAME, {"tenant_id": tenant_id, "name": name}).one_or_none()
 
 
 def own_by_name(session: Session, *, tenant_id: UUID, name: str) -> StableDiffusion | None:

@@ -21,14 +21,9 @@ READY = and_(
 ACTIVE = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
 
 
-def insert_unless_replayed(session: Session, values: dict[str, Any]) -> Job | None:
-    """Add a job; None where the tenant used the idempotency key before."""
-    statement = insert(Job).values(**values).on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
-    return session.scalars(statement.returning(Job)).one_or_none()
-
-
 def by_idempotency_key(session: Session, *, tenant_id: UUID, key: str) -> Job | None:
-    return session.scalars(select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == key)).one_or_none()
+    query = select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == key)
+    return session.scalars(query.options(selectinload(Job.artifacts))).one_or_none()
 
 
 def by_id(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | None:
@@ -166,12 +161,6 @@ def take_unrung(
     return [(JobKind(kind), job_id) for kind, job_id in rows]
 
 
-def waiting_cost(session: Session, *, tenant_id: UUID) -> float:
-    """Estimated seconds of work a tenant has queued."""
-    query = select(func.coalesce(func.sum(Job.cost_seconds), 0.0))
-    return float(session.scalar(query.where(Job.tenant_id == tenant_id, Job.status == JobStatus.QUEUED)) or 0.0)
-
-
 def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int, float]:
     """Jobs that run before a queued one: how many wait, and the estimated seconds of all, running ones included."""
     first = or_(
@@ -189,11 +178,6 @@ def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int,
         )
     ).one()
     return int(row[0]), float(row[1])
-
-
-def seconds_per_unit(session: Session, *, base_model_id: UUID, kind: JobKind) -> float | None:
-    query = select(WorkRate.seconds_per_unit)
-    return session.scalar(query.where(WorkRate.base_model_id == base_model_id, WorkRate.kind == kind))
 
 
 def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per_unit: float) -> None:
