@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(THREADS)
-    pipeline = StableDiffusionPipeline.from_pretrained(TINY, torch_dtype=torch.float32, use_safetensors=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY, dtype=torch.float32, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     with tempfile.TemporaryDirectory() as data:
         given = os.environ | {"DATA_DIR": data, "PORT": "5077", "TORCH_THREADS": str(THREADS)}
