@@ -10,8 +10,8 @@ from celery import Celery, signals
 from core.domain.errors import LorikeetError
 from core.domain.job import KINDS_OF_WORKER, JobKind, WorkerKind
 from core.domain.message import QUEUE_NAME, TASK_NAME
+from core.infra.celery_app import make_celery
 from core.infra.settings import Settings, load_settings
-from core.infra.task_queue import make_celery
 from core.infra.telemetry import configure_logging
 from core.services import run as runs
 from worker.child import TrainingChild

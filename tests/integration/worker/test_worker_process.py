@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from core.domain.job import JobKind, JobStatus
+from core.domain.job import JobKind, JobStatus, WorkerKind
+from core.infra.repository import worker as workers
 from core.infra.settings import Settings
 from tests.job_bench import JobBench
 
@@ -62,8 +63,21 @@ def wait_for(bench: JobBench, job_id: UUID, *statuses: JobStatus, seconds: float
     raise AssertionError(f"the job is still {status}")
 
 
+def wait_for_worker(bench: JobBench, *, seconds: float = 40) -> None:
+    """Until a worker has looked for work for the first time: only a doorbell makes it look again soon."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with bench.database.transaction() as session:
+            if workers.live_slots(session, kind=WorkerKind.GENERATION, seen_within_seconds=60):
+                time.sleep(0.5)  # it says that it lives, and looks, in one go
+                return
+        time.sleep(0.05)
+    raise AssertionError("no worker came to life")
+
+
 def test_a_doorbell_starts_the_work(bench: JobBench, start: Start) -> None:
     start(POLL_SECONDS="600")
+    wait_for_worker(bench)
     jobs = [bench.submit() for _ in range(5)]
     for job in jobs:
         wait_for(bench, job.id, JobStatus.SUCCEEDED)
