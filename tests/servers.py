@@ -13,7 +13,6 @@ from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 
 _TEMPLATE = "migrated"
-_REDIS_DATABASES = 63  # and the first is left to those who ask for none
 _number = itertools.count(1)
 
 
@@ -41,7 +40,7 @@ class Servers:
         return {
             **self._leads,
             "DATABASE_URL": self.create_database(name, template=template),
-            "REDIS_URL": self.redis_url.rpartition("/")[0] + f"/{number % _REDIS_DATABASES + 1}",
+            "REDIS_URL": self.redis_url.rpartition("/")[0] + f"/{number}",
             "S3_BUCKET": f"test-{number}",
             "SECRET_KEY": "for tests only, for tests only, for tests only",
             "DATA_DIR": str(self._data / name),

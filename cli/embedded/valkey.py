@@ -19,7 +19,7 @@ def server(data: Path, ledger: Ledger) -> Server:
     write_private(
         configuration,
         f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {_quoted(folder)}\n"
-        'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nlogfile ""\ndatabases 64\n',
+        'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nlogfile ""\ndatabases 4096\n',
     )
     return Server(
         program=Program(

@@ -1,6 +1,6 @@
 """Queries on jobs. Every time is the database's own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -187,10 +187,6 @@ def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per
     session.execute(
         statement.on_conflict_do_update(index_elements=["base_model_id", "kind"], set_={"seconds_per_unit": average})
     )
-
-
-def add_artifacts(session: Session, artifacts: Iterable[Artifact]) -> None:
-    session.add_all(artifacts)
 
 
 def forget_idempotency_keys(session: Session, *, older_than: timedelta) -> None:

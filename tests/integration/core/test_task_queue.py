@@ -14,13 +14,6 @@ from core.infra.task_queue import TaskQueue
 from tests.conftest import free_port
 
 
-@pytest.fixture(autouse=True)
-def empty_line(settings: Settings) -> None:
-    """Redis has fewer databases than a long run has tests, so an earlier test's doorbells may lie in this one."""
-    with redis.Redis.from_url(settings.redis_url) as client:
-        client.flushdb()
-
-
 @pytest.mark.parametrize("kind", JobKind)
 def test_a_doorbell_reads_like_celerys_own(settings: Settings, queue: TaskQueue, kind: JobKind) -> None:
     job_id = uuid4()
