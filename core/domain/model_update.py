@@ -1,4 +1,12 @@
-"""One turn of the wheel: feedback becomes a candidate adapter."""
+"""One turn of the wheel: feedback becomes a candidate adapter.
+
+planned ──► training ──► evaluating ──┬──► canary ──┬──► promoted
+                                      │             └──► rejected    the live test, a guard, or a person said no
+                                      ├──► awaiting_approval ──► canary | promoted | rejected
+                                      ├──► promoted                  where the policy wants no canary
+                                      └──► rejected                  the gates said no
+Whatever is in flight may end as failed or canceled.
+"""
 
 from enum import StrEnum
 
@@ -7,10 +15,33 @@ class ModelUpdateStatus(StrEnum):
     PLANNED = "planned"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    AWAITING_APPROVAL = "awaiting_approval"
     CANARY = "canary"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELED = "canceled"
+
+
+IN_FLIGHT = (
+    ModelUpdateStatus.PLANNED,
+    ModelUpdateStatus.TRAINING,
+    ModelUpdateStatus.EVALUATING,
+    ModelUpdateStatus.AWAITING_APPROVAL,
+    ModelUpdateStatus.CANARY,
+)
+"""One of a tenant's updates of a base model at a time is in these."""
+
+AT_WORK = (ModelUpdateStatus.PLANNED, ModelUpdateStatus.TRAINING, ModelUpdateStatus.EVALUATING)
+"""The update's job has not ended."""
+
+
+class UpdateTrigger(StrEnum):
+    """What started an update: the policy, a person, or feedback that was withdrawn."""
+
+    POLICY = "policy"
+    HAND = "hand"
+    WITHDRAWAL = "withdrawal"
 
 
 class TrainingRole(StrEnum):

@@ -20,14 +20,9 @@ class Augmentation(Specification):
         return max(self.flip, self.crop, self.color) > 0
 
 
-class TrainingSpec(Specification):
-    """How a LoRA is trained. Defaults are those most used for Stable Diffusion."""
+class Recipe(Specification):
+    """How a LoRA is optimized, whatever it learns from. Defaults are those most used for Stable Diffusion."""
 
-    base_model: Name | None = None
-    dataset_id: UUID
-    name: Name
-    description: Annotated[Text, Field(max_length=2000)] = ""
-    trigger_word: Annotated[Text, Field(max_length=100)] | None = None
     rank: Annotated[Int, Field(ge=1, le=256)] = 16
     alpha: Annotated[Float, Field(gt=0, le=1024)] | None = Field(default=None, description="defaults to rank")
     learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-4
@@ -40,14 +35,30 @@ class TrainingSpec(Specification):
     gradient_accumulation: Annotated[Int, Field(ge=1, le=256)] = 1
     gradient_checkpointing: Bool = False
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
-    resolution: Annotated[Int, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
-        default=None, description="pixels a side; defaults to the base model's"
-    )
-    seed: Seed | None = None
     train_text_encoder: Bool = False
     target_modules: Annotated[
         tuple[Annotated[Text, Field(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=64)
     ] = ("to_q", "to_k", "to_v", "to_out.0")
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
+            raise ValueError("warmup_steps must be smaller than steps")
+        return self
+
+
+class TrainingSpec(Recipe):
+    """A fine-tuning on a dataset of pictures."""
+
+    base_model: Name | None = None
+    dataset_id: UUID
+    name: Name
+    description: Annotated[Text, Field(max_length=2000)] = ""
+    trigger_word: Annotated[Text, Field(max_length=100)] | None = None
+    resolution: Annotated[Int, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
+        default=None, description="pixels a side; defaults to the base model's"
+    )
+    seed: Seed | None = None
     min_snr_gamma: Annotated[Float, Field(gt=0, le=100)] | None = 5.0
     caption_dropout: Share = 0.0
     augment: Augmentation = Augmentation()
@@ -57,12 +68,6 @@ class TrainingSpec(Specification):
     sample_every: Annotated[Int, Field(ge=1)] | None = Field(
         default=None, description="steps between two rounds of samples; only at the end when left out"
     )
-
-    @model_validator(mode="after")
-    def _warm_up_ends(self) -> Self:
-        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
-            raise ValueError("warmup_steps must be smaller than steps")
-        return self
 
 
 class TrainingPlan(Specification):
