@@ -11,6 +11,7 @@ from core.domain.dataset import DatasetStatus
 from core.domain.feedback import FeedbackKind
 from core.domain.job import JobKind, WorkerKind
 from core.domain.model_update import Split, TrainingRole
+from core.domain.rollout import RolloutKind
 from core.infra.table import (
     Adapter,
     ApiKey,
@@ -20,10 +21,14 @@ from core.infra.table import (
     DatasetImage,
     Job,
     ModelUpdate,
+    Rollout,
     StableDiffusion,
     Tenant,
     TrainingData,
+    TrainingExclusion,
     TrainingMetricRow,
+    Transition,
+    UpdatePolicyRow,
     UserFeedback,
     WorkerPresence,
     WorkRate,
@@ -45,6 +50,8 @@ def insert_a_row_of_each_table(engine: sa.Engine) -> None:
         feedback = _add(session, _feedback(image, adapter))
         update = _add(session, _update(feedback))
         feedback.counted_in_update_id = adapter.model_update_id = update.id
+        rollout = _add(session, _rollout(adapter, update))
+        feedback.rollout_id = image.rollout_id = rollout.id
         _add_leaves(session, job, dataset, feedback, update)
 
 
@@ -110,6 +117,7 @@ def _feedback(image: Artifact, adapter: Adapter) -> UserFeedback:
         image_id=image.id,
         adapter_id=adapter.id,
         user_ref="user",
+        subject=f"label:{image.id}",
         kind=FeedbackKind.THUMB,
         liked=True,
     )
@@ -123,6 +131,17 @@ def _update(feedback: UserFeedback) -> ModelUpdate:
     )
 
 
+def _rollout(adapter: Adapter, update: ModelUpdate) -> Rollout:
+    return Rollout(
+        tenant_id=adapter.tenant_id,
+        stable_diffusion_id=adapter.base_model_id,
+        model_update_id=update.id,
+        kind=RolloutKind.CANARY,
+        challenger_id=adapter.id,
+        share=0.1,
+    )
+
+
 def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeedback, update: ModelUpdate) -> None:
     session.add_all(
         [
@@ -132,6 +151,16 @@ def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeed
             Checkpoint(job_id=job.id, step=1, claim_epoch=1, object_prefix="checkpoint", manifest_sha256=DIGEST),
             TrainingMetricRow(job_id=job.id, step=1, loss=1.0, learning_rate=1.0, gradient_norm=1.0),
             DatasetImage(dataset_id=dataset.id, position=0, file_name="a.png", caption="a", object_key="dataset/a"),
+            UpdatePolicyRow(tenant_id=job.tenant_id, stable_diffusion_id=job.base_model_id),
+            TrainingExclusion(model_update_id=update.id, feedback_id=feedback.id, rule="cap"),
+            Transition(
+                tenant_id=job.tenant_id,
+                stable_diffusion_id=job.base_model_id,
+                model_update_id=update.id,
+                after="planned",
+                actor="policy",
+                reason="enough feedback",
+            ),
             TrainingData(
                 model_update_id=update.id,
                 feedback_id=feedback.id,

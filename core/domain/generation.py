@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from core.domain.rollout import Arm
 from core.domain.value import Float, Int, Name, Seed, Share, Specification, Text
 
 
@@ -116,6 +117,17 @@ class ResolvedAdapter(Specification):
     text_encoder_weight: Float
 
 
+class Assignment(Specification):
+    """How one request takes part in a live comparison: the arm of each of its pictures, in order.
+
+    The plan's own adapters are the incumbent's; `challenger` is what the other arm's pictures are drawn with.
+    """
+
+    rollout_id: str
+    arms: tuple[Arm, ...]
+    challenger: tuple[ResolvedAdapter, ...]
+
+
 class GenerationPlan(Specification):
     """A GenerationSpec with nothing left open: what the worker runs, and what the receipt records."""
 
@@ -133,6 +145,17 @@ class GenerationPlan(Specification):
     init_image_key: str | None = None
     strength: Share | None = None
     output_format: OutputFormat
+    assignment: Assignment | None = None
+
+    def arm_of(self, index: int) -> Arm | None:
+        """Which side of a live comparison draws image `index`; None where there is none."""
+        return None if self.assignment is None else self.assignment.arms[index]
+
+    def adapters_of(self, index: int) -> tuple[ResolvedAdapter, ...]:
+        """What image `index` is drawn with."""
+        if self.assignment is not None and self.assignment.arms[index] is Arm.CHALLENGER:
+            return self.assignment.challenger
+        return self.adapters
 
     @property
     def denoising_steps(self) -> int:

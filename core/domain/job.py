@@ -17,6 +17,7 @@ class JobKind(StrEnum):
     GENERATION = "generation"
     TRAINING = "training"
     REGISTRATION = "registration"  # fetch a base model, check it, load it once
+    MODEL_UPDATE = "model_update"  # train on feedback, evaluate, say whether the new adapter is better
 
 
 class WorkerKind(StrEnum):
@@ -28,7 +29,7 @@ class WorkerKind(StrEnum):
 
 KINDS_OF_WORKER: dict[WorkerKind, tuple[JobKind, ...]] = {
     WorkerKind.GENERATION: (JobKind.GENERATION, JobKind.REGISTRATION),
-    WorkerKind.TRAINING: (JobKind.TRAINING,),
+    WorkerKind.TRAINING: (JobKind.TRAINING, JobKind.MODEL_UPDATE),
 }
 
 

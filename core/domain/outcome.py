@@ -2,14 +2,21 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from core.domain.adapter import AdapterManifest
 from core.domain.base_model import ModelFacts
+from core.domain.evaluation import EvaluationReport, Verdict
+from core.domain.rollout import Arm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A file that the run has stored. `type` is `image`, `sample`, `adapter`, `adapter_kohya` or `manifest`."""
+    """A file that the run has stored.
+
+    `type` is `image`, `sample`, `adapter`, `adapter_kohya`, `manifest`, `contact_sheet` or `model_card`. `arm` and
+    `rollout_id` are those of the live comparison that a picture was drawn in.
+    """
 
     type: str
     object_key: str
@@ -20,6 +27,9 @@ class Output:
     height: int | None = None
     seed: int | None = None
     adapters: list[dict[str, Any]] = field(default_factory=list)
+    perceptual_hash: str | None = None
+    rollout_id: UUID | None = None
+    arm: Arm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +40,5 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     adapter: AdapterManifest | None = None
     model_facts: ModelFacts | None = None
+    report: EvaluationReport | None = None
+    verdict: Verdict | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.domain.adapter import AdapterStage
@@ -12,13 +12,24 @@ from core.infra.table.stable_diffusion import StableDiffusion
 
 
 class Adapter(Base):
-    """One version of a named LoRA. A version never changes; a new training of the name is a new version."""
+    """One version of a named LoRA. A version never changes; a new training of the name is a new version.
+
+    Its stage does: a tenant has one champion and one canary of a base model at most.
+    """
 
     __tablename__ = "adapter"
     __table_args__ = (
         UniqueConstraint("tenant_id", "name", "version"),
         one_of("stage", AdapterStage),
         CheckConstraint("version >= 1", name="version_positive"),
+        Index(
+            "uq_adapter_serving",
+            "tenant_id",
+            "base_model_id",
+            "stage",
+            unique=True,
+            postgresql_where=text("stage IN ('champion', 'canary')"),
+        ),
     )
 
     id: Mapped[Id]

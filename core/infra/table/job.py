@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, Uni
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.domain.job import STORED, JobKind, WorkerKind
+from core.domain.rollout import Arm
 from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId, one_of
 
 
@@ -80,12 +81,17 @@ class Job(Base):
 
 
 class Artifact(Base):
-    """A file that a job made; it exists for others from the commit of its row."""
+    """A file that a job made; it exists for others from the commit of its row.
+
+    `arm` and `rollout_id` say on which side of which live comparison a picture was drawn. `perceptual_hash` is alike
+    for pictures that look alike.
+    """
 
     __tablename__ = "artifact"
     __table_args__ = (
         UniqueConstraint("job_id", "type", "position"),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+        one_of("arm", Arm),
     )
 
     id: Mapped[Id]
@@ -102,6 +108,9 @@ class Artifact(Base):
     height: Mapped[int | None]
     seed: Mapped[int | None] = mapped_column(BigInteger)
     adapters: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    perceptual_hash: Mapped[str | None] = mapped_column(Text)
+    rollout_id: Mapped[UUID | None] = mapped_column(ForeignKey("rollout.id", use_alter=True), index=True)
+    arm: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
 
     job: Mapped[Job] = relationship(back_populates="artifacts")
