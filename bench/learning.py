@@ -22,11 +22,11 @@ from core.domain.generation import GenerationDefaults
 from core.domain.training import TrainingPlan, TrainingSpec
 from tiny.scorer import score
 from tiny.world import Caption, Shape, draw, full_captions
+from worker.engine.denoiser import denoise_error
 from worker.training.data import Example, PictureSource
 from worker.training.fine_tune import FineTuning
 from worker.training.learner import Learner
 from worker.training.loop import TrainingRun
-from worker.training.loss import denoise_error
 from worker.training.sample import draw_samples
 
 Rows = list[list[Image.Image]]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from core.domain.training import TrainingPlan
+from worker.engine.denoiser import Condition
 from worker.training.augment import Change, apply_change, draw_change
-from worker.training.denoiser import Condition
 from worker.training.learner import Learner
 from worker.training.loss import Batch
 

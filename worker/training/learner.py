@@ -9,7 +9,7 @@ from torch import nn
 
 from core.domain.errors import AdapterUnusable
 from core.domain.training import TrainingPlan, TrainingSpec
-from worker.training.denoiser import Condition, Denoiser
+from worker.engine.denoiser import Condition, Denoiser
 
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 """What is trained of a text encoder: its attention."""
@@ -72,6 +72,12 @@ class Learner:
             for key, parameter in module.named_parameters()
             if parameter.requires_grad
         }
+
+    def switch(self, on: bool) -> None:
+        """Turn the adapter on, or off: then the base answers, and nothing learns, not even what was computed before."""
+        for module in self.modules.values():
+            toggle: Any = module.enable_adapters if on else module.disable_adapters
+            toggle()
 
     def encode_captions(self, captions: list[str]) -> Condition:
         """What the UNet is told: the same that the pipeline would tell it when it makes pictures."""

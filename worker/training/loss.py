@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from worker.training.denoiser import Condition, Denoiser
+from worker.engine.denoiser import Condition, Denoiser, denoise_error
 
 B = TypeVar("B", contravariant=True)  # noqa: PLC0105 - the field's letter for a batch
 
@@ -30,20 +30,6 @@ class Batch:
 
     latents: torch.Tensor
     condition: Condition
-
-
-def denoise_error(
-    denoiser: Denoiser,
-    latents: torch.Tensor,
-    condition: Condition,
-    timesteps: torch.Tensor,
-    noise: torch.Tensor,
-) -> torch.Tensor:
-    """Mean squared error of each sample (batch,), against the target of the model's family."""
-    noisy = denoiser.add_noise(latents, noise, timesteps)
-    predicted = denoiser.predict(noisy, timesteps, condition)
-    target = denoiser.target(latents, noise, timesteps)
-    return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
 def min_snr_weight(denoiser: Denoiser, timesteps: torch.Tensor, *, gamma: float) -> torch.Tensor:

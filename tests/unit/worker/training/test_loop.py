@@ -12,12 +12,12 @@ import torch
 from core.domain.errors import JobFailure, JobStopped, TrainingDiverged
 from core.domain.training import TrainingReport
 from tests.training_bench import Watcher, make_examples, make_learner, make_plan, make_run
+from worker.engine.denoiser import Condition, Denoiser, denoise_error
 from worker.training.checkpoint import find_fault
 from worker.training.data import PictureSource
-from worker.training.denoiser import Condition, Denoiser
 from worker.training.learner import Learner
 from worker.training.loop import learning_rate_at, train
-from worker.training.loss import Batch, FineTuningLoss, denoise_error
+from worker.training.loss import Batch, FineTuningLoss
 
 Weights = dict[str, torch.Tensor]
 # Everything that draws chance or keeps state at once.

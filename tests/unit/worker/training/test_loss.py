@@ -6,8 +6,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from tests.training_bench import CPU
-from worker.training.denoiser import Condition, Denoiser
-from worker.training.loss import Batch, FineTuningLoss, denoise_error, min_snr_weight
+from worker.engine.denoiser import Condition, Denoiser, denoise_error
+from worker.training.loss import Batch, FineTuningLoss, min_snr_weight
 
 ALL = torch.arange(1000)
 

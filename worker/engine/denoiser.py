@@ -1,4 +1,4 @@
-"""A UNet and the noise it was trained to remove: what every loss is built on."""
+"""A UNet and the noise it was trained to remove: what every loss and every reward is built on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,14 @@ class Condition:
             else None,
         )
 
+    def rows(self, part: slice) -> "Condition":
+        """Some of the batch."""
+        return Condition(
+            self.hidden_states[part],
+            None if self.pooled is None else self.pooled[part],
+            None if self.time_ids is None else self.time_ids[part],
+        )
+
 
 class Denoiser:
     """Adds noise to latents, and says what the UNet makes of the noisy ones.
@@ -46,6 +54,12 @@ class Denoiser:
         self.timesteps = len(kept)
         self._signal, self._noise = kept.sqrt(), (1 - kept).sqrt()
         self._ratio = kept / (1 - kept)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the UNet's own weights are held in; a LoRA on it may be in float32."""
+        first = next(self.unet.parameters(), None)
+        return torch.float32 if first is None else first.dtype
 
     def signal_to_noise(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Signal-to-noise ratio (batch,): ᾱ/(1-ᾱ), 0 where nothing of the picture is left."""
@@ -72,6 +86,20 @@ class Denoiser:
             noisy, timesteps, condition.hidden_states, added_cond_kwargs=added, return_dict=False
         )[0]
         return answer
+
+
+def denoise_error(
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    condition: Condition,
+    timesteps: torch.Tensor,
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    """Mean squared error of each sample (batch,), against the target of the model's family."""
+    noisy = denoiser.add_noise(latents, noise, timesteps)
+    predicted = denoiser.predict(noisy, timesteps, condition)
+    target = denoiser.target(latents, noise, timesteps)
+    return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
