@@ -10,6 +10,7 @@ from core.domain import object_key
 from core.domain.errors import JobFailure, NotFound
 from core.domain.generation import GenerationPlan
 from core.domain.outcome import Outcome, Output
+from core.infra.perceptual_hash import perceptual_hash
 from worker.engine.receipt import encode_image, plan_of
 from worker.runner import Run
 from worker.runtime import Runtime
@@ -58,6 +59,7 @@ def _store(image: Image.Image, index: int, plan: GenerationPlan, run: Run, runti
         height=image.height,
         seed=plan.seed + index,
         adapters=_credits(plan),
+        perceptual_hash=perceptual_hash(image),
     )
 
 

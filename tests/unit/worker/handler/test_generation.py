@@ -66,6 +66,7 @@ def test_images_are_stored_with_their_receipts(
         assert hashlib.sha256(file).hexdigest() == artifact.sha256
         assert (len(file), artifact.content_type) == (artifact.size_bytes, f"image/{output_format}")
         assert (artifact.width, artifact.height, artifact.seed) == (32, 32, 7 + index)
+        assert len(artifact.perceptual_hash or "") == 192
         receipt = read_receipt(file)
         assert receipt.plan is not None
         assert (receipt.plan.seed, receipt.plan.num_images) == (7 + index, 1)
