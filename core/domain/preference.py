@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import Field
 
 from core.domain.model_update import Split
-from core.domain.training import Recipe
+from core.domain.training import Recipe, TrainingPlan
 from core.domain.value import Float, Int, Name, Seed, Share, Specification, Text
 
 
@@ -34,6 +34,7 @@ class PreferenceRecipe(Recipe):
     steps: Annotated[Int, Field(ge=1, le=100_000)] = 1000
     batch_size: Annotated[Int, Field(ge=1, le=64)] = 16
     gradient_accumulation: Annotated[Int, Field(ge=1, le=256)] = 2
+    train_text_encoder: Literal[False] = False
     beta: Annotated[Float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="strength of the preference loss; chosen from the margins seen when left out"
     )
@@ -111,6 +112,18 @@ class PreferencePlan(Specification):
     resolution: Int
     seed: Seed
     dataset_digest: str
+
+    @property
+    def trigger_word(self) -> None:
+        """There is none: the adapter is for every prompt."""
+
+    def draws_samples_after(self, step: int) -> bool:  # noqa: ARG002 - as a TrainingPlan is asked
+        """Never: pictures are drawn by the evaluation."""
+        return False
+
+
+AnyPlan: TypeAlias = TrainingPlan | PreferencePlan
+"""How an adapter is trained, from pictures or from opinions."""
 
 
 class HeldOutLook(Specification):

@@ -81,6 +81,24 @@ class TrainingPlan(Specification):
     seed: Seed
     dataset_digest: str
 
+    @property
+    def name(self) -> str:
+        """The adapter's."""
+        return self.spec.name
+
+    @property
+    def description(self) -> str:
+        return self.spec.description
+
+    @property
+    def trigger_word(self) -> str | None:
+        return self.spec.trigger_word
+
+    def draws_samples_after(self, step: int) -> bool:
+        """Whether pictures are drawn after so many steps: at the end, and as often as asked."""
+        every = self.spec.sample_every
+        return step == self.spec.steps or (every is not None and step % every == 0)
+
 
 class TrainingMetric(Specification):
     """What one optimizer step showed. `gradient_norm` is before clipping."""

@@ -25,8 +25,9 @@ from worker.training.archive import fetch_newest
 from worker.training.checkpoint import digest_config, digest_file
 from worker.training.data import Example
 from worker.training.export import ADAPTER, KOHYA, MANIFEST
-from worker.training.fine_tune import FineTuning, set_threads
+from worker.training.fine_tune import FineTuning
 from worker.training.loop import TrainingRun
+from worker.training.tuning import set_threads
 
 _log = structlog.get_logger()
 _ABANDONED_SECONDS = 24 * 3600.0

@@ -13,8 +13,8 @@ from core.services import training as trainings
 from worker.runner import Run
 from worker.runtime import Runtime
 from worker.training.archive import delete_checkpoint, upload_checkpoint
-from worker.training.fine_tune import FineTuning
 from worker.training.loop import TrainingRun
+from worker.training.tuning import Tuning
 
 _log = structlog.get_logger()
 _CHECKPOINTS_KEPT = 2
@@ -23,7 +23,7 @@ _CHECKPOINTS_KEPT = 2
 class RunWatch:
     """The watch of a claimed job. A database or store that is away for a while costs metrics' freshness, no steps."""
 
-    def __init__(self, run: Run, runtime: Runtime, tuning: FineTuning, course: TrainingRun) -> None:
+    def __init__(self, run: Run, runtime: Runtime, tuning: Tuning, course: TrainingRun) -> None:
         self._run, self._runtime, self._tuning, self._course = run, runtime, tuning, course
         self._waiting: list[TrainingMetric] = []
 

@@ -1,6 +1,6 @@
 """Where a run stands, on disk: whole or not there at all.
 
-A checkpoint is a folder: `adapter`, `optimizer` and `random` as safetensors, the samples drawn so far, and
+A checkpoint is a folder: `adapter`, `optimizer`, `random` and `guide` as safetensors, the samples drawn so far, and
 `manifest.json`, written last, with the sha256 of each of them. The folder gets its name only when it is complete.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.domain.training import TrainingPlan
+from core.domain.preference import AnyPlan
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
-_TENSORS = ("adapter", "optimizer", "random")
+_TENSORS = ("adapter", "optimizer", "random", "guide")
 
 
 @dataclass(slots=True)
@@ -28,7 +28,8 @@ class Snapshot:
     """All that a run needs to go on as if nothing had happened.
 
     `adapter` holds the weights by parameter name, `optimizer` their moments as `<parameter>.<moment>`, `random` the
-    states of the generators. `position` is the number of examples drawn; `scaler` the state of float16's loss scale.
+    states of the generators, `guide` what the guide knows. `position` is the number of examples drawn; `scaler` the
+    state of float16's loss scale.
     """
 
     step: int
@@ -37,10 +38,11 @@ class Snapshot:
     adapter: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
     random: dict[str, torch.Tensor]
+    guide: dict[str, torch.Tensor] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def digest_config(plan: TrainingPlan, *, base_model_id: str) -> str:
+def digest_config(plan: AnyPlan, *, base_model_id: str) -> str:
     """sha256 of what the run is: a checkpoint of anything else is not one of this run."""
     config = {"plan": plan.model_dump(mode="json"), "base_model_id": base_model_id}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

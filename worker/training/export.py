@@ -84,8 +84,8 @@ def _plain(value: Any) -> Any:
 def _manifest(learner: Learner, provenance: Provenance, adapter: Path) -> AdapterManifest:
     plan, spec = provenance.plan, provenance.plan.spec
     return AdapterManifest(
-        name=spec.name,
-        description=spec.description,
+        name=plan.name,
+        description=plan.description,
         model=provenance.model.name,
         version=plan.adapter_version,
         family=provenance.family,
@@ -94,7 +94,7 @@ def _manifest(learner: Learner, provenance: Provenance, adapter: Path) -> Adapte
         alpha=plan.alpha,
         target_modules=spec.target_modules,
         trains_text_encoder=learner.trains_text_encoder,
-        trigger_word=spec.trigger_word,
+        trigger_word=plan.trigger_word,
         sha256=digest_file(adapter),
         size_bytes=adapter.stat().st_size,
         dataset_digest=plan.dataset_digest,

@@ -3,6 +3,7 @@
 import json
 
 from core.domain.base_model import ModelFamily
+from core.domain.training import TrainingPlan
 from worker.training.provenance import Provenance
 
 _ARCHITECTURE = {  # as kohya-ss/sd-scripts, library/sai_model_spec.py, names them
@@ -14,14 +15,14 @@ _BASE_VERSION = {ModelFamily.SD1: "sd_v1", ModelFamily.SD2: "sd_v2", ModelFamily
 
 
 def describe(provenance: Provenance) -> dict[str, str]:
-    """The header's entries. No date: the same training gives the same bytes."""
-    return _kohya(provenance) | _model_spec(provenance)
+    """The header's entries. No date, nor an update's version: the same training again gives the same bytes."""
+    return {**_kohya(provenance), **_kind(provenance), **_model_spec(provenance)}
 
 
 def _kohya(provenance: Provenance) -> dict[str, str]:
     plan, spec, family = provenance.plan, provenance.plan.spec, provenance.family
     values = {
-        "ss_output_name": spec.name,
+        "ss_output_name": plan.name,
         "ss_sd_model_name": provenance.model.name,
         "ss_base_model_version": _BASE_VERSION[family],
         "ss_v2": family is ModelFamily.SD2,
@@ -41,28 +42,35 @@ def _kohya(provenance: Provenance) -> dict[str, str]:
         "ss_gradient_accumulation_steps": spec.gradient_accumulation,
         "ss_gradient_checkpointing": spec.gradient_checkpointing,
         "ss_mixed_precision": spec.mixed_precision,
-        "ss_min_snr_gamma": spec.min_snr_gamma,
         "ss_max_grad_norm": spec.max_gradient_norm,
-        "ss_caption_dropout_rate": spec.caption_dropout,
         "ss_resolution": (plan.resolution, plan.resolution),
         "ss_seed": plan.seed,
     }
-    if spec.trigger_word:
-        frequency = {spec.name: {spec.trigger_word: provenance.picture_count}}
+    if plan.trigger_word:
+        frequency = {plan.name: {plan.trigger_word: provenance.picture_count}}
         values["ss_tag_frequency"] = json.dumps(frequency, ensure_ascii=False)
     return {key: str(value) for key, value in values.items()}
 
 
+def _kind(provenance: Provenance) -> dict[str, str]:
+    """What is said of one kind of training only."""
+    plan = provenance.plan
+    if isinstance(plan, TrainingPlan):
+        spec = plan.spec
+        return {"ss_min_snr_gamma": str(spec.min_snr_gamma), "ss_caption_dropout_rate": str(spec.caption_dropout)}
+    return {"ss_training_comment": "trained on opinions: Diffusion-DPO, Diffusion-KTO"}
+
+
 def _model_spec(provenance: Provenance) -> dict[str, str]:
-    plan, spec = provenance.plan, provenance.plan.spec
+    plan = provenance.plan
     values = {
         "sai_model_spec": "1.0.1",
         "architecture": _ARCHITECTURE[provenance.family],
         "implementation": "diffusers",
-        "title": f"{spec.name} {plan.adapter_version}",
+        "title": f"{plan.name} {plan.adapter_version}" if isinstance(plan, TrainingPlan) else plan.name,
         "resolution": f"{plan.resolution}x{plan.resolution}",
         "prediction_type": {"epsilon": "epsilon", "v_prediction": "v"}.get(provenance.prediction_type),
-        "description": spec.description or None,
-        "trigger_phrase": spec.trigger_word,
+        "description": plan.description or None,
+        "trigger_phrase": plan.trigger_word,
     }
     return {f"modelspec.{key}": value for key, value in values.items() if value is not None}

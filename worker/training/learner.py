@@ -8,7 +8,8 @@ from peft import LoraConfig
 from torch import nn
 
 from core.domain.errors import AdapterUnusable
-from core.domain.training import TrainingPlan, TrainingSpec
+from core.domain.preference import AnyPlan
+from core.domain.training import Recipe
 from worker.engine.denoiser import Condition, Denoiser
 
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -17,7 +18,7 @@ TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-def choose_dtype(spec: TrainingSpec, device: torch.device) -> torch.dtype:
+def choose_dtype(spec: Recipe, device: torch.device) -> torch.dtype:
     """The type that frozen weights are held and computed in; the LoRA itself is always float32."""
     named = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if spec.mixed_precision != "auto":
@@ -39,7 +40,7 @@ class Learner:
         AdapterUnusable: a target module does not exist in the UNet, or cannot carry a LoRA.
     """
 
-    def __init__(self, pipe: Any, plan: TrainingPlan, *, device: torch.device) -> None:
+    def __init__(self, pipe: Any, plan: AnyPlan, *, device: torch.device) -> None:
         spec = plan.spec
         self.pipe, self.device, self.dtype = pipe, device, choose_dtype(spec, device)
         encoders = {name: module for name in _TEXT_ENCODERS if (module := getattr(pipe, name, None)) is not None}

@@ -1,4 +1,4 @@
-"""The training loop, read from top to bottom. Who learns, from what, and by which loss comes from outside."""
+"""The training loop, read from top to bottom. Who learns, from what, by which loss and for how long: from outside."""
 
 import logging
 import math
@@ -11,9 +11,11 @@ from typing import Protocol, TypeVar
 import torch
 
 from core.domain.errors import JobFailure, JobStopped
-from core.domain.training import TrainingMetric, TrainingPlan, TrainingReport, TrainingSpec
+from core.domain.preference import AnyPlan
+from core.domain.training import Recipe, TrainingMetric, TrainingReport
 from worker.training.checkpoint import Snapshot, read_checkpoint, write_checkpoint
 from worker.training.data import Source
+from worker.training.guide import Guide, NoGuide
 from worker.training.journal import Journal
 from worker.training.learner import Learner
 from worker.training.loss import Loss
@@ -27,7 +29,7 @@ B = TypeVar("B")
 class TrainingRun:
     """A plan under way. `folder` is the run's own; `resume_from` a checkpoint without fault, if any."""
 
-    plan: TrainingPlan
+    plan: AnyPlan
     folder: Path
     config_sha256: str
     checkpoint_seconds: float
@@ -55,8 +57,10 @@ class Watch(Protocol):
         """Draw pictures with the adapter as it is now."""
 
 
-def train(learner: Learner, source: Source[B], loss: Loss[B], *, run: TrainingRun, watch: Watch) -> TrainingReport:
-    """Train the learner's adapter until `plan.spec.steps` optimizer steps are done.
+def train(
+    learner: Learner, source: Source[B], loss: Loss[B], *, run: TrainingRun, watch: Watch, guide: Guide | None = None
+) -> TrainingReport:
+    """Train the learner's adapter until `plan.spec.steps` optimizer steps are done or the guide ends the run.
 
     On a CPU a plan gives the same weights to the last bit, however often its run is cut and resumed.
 
@@ -65,22 +69,24 @@ def train(learner: Learner, source: Source[B], loss: Loss[B], *, run: TrainingRu
         JobStopped: `watch` said so; a checkpoint was kept before.
         JobFailure: no gradient reaches the adapter.
     """
-    spec = run.plan.spec
+    spec, guide = run.plan.spec, guide or NoGuide()
     state = TrainingState(learner, weight_decay=spec.weight_decay, seed=run.plan.seed)
     journal = Journal(watch.record, may_overflow=state.scaler.is_enabled())
     if run.resume_from is not None:
         snapshot = read_checkpoint(run.resume_from, attachments=run.sample_folder)
         state.restore(snapshot)
         source.position, journal.first_loss = snapshot.position, snapshot.first_loss
+        guide.restore(snapshot.guide)
     resumed_from = state.step
     started = kept_at = time.monotonic()
 
     def keep() -> None:
         journal.flush()  # a run that diverged must not be kept
-        snapshot = state.snapshot(position=source.position, first_loss=journal.first_loss)
+        snapshot = state.snapshot(position=source.position, first_loss=journal.first_loss, guide=guide.snapshot())
         _keep(run, snapshot, watch)
 
-    while state.step < spec.steps:
+    is_over = False
+    while state.step < spec.steps and not is_over:
         if watch.should_stop():
             if state.step > resumed_from:
                 keep()
@@ -99,14 +105,16 @@ def train(learner: Learner, source: Source[B], loss: Loss[B], *, run: TrainingRu
         if state.step == resumed_from + 1 and not norm:
             raise JobFailure(f"Step {state.step} gave no gradient: the adapter cannot learn.")
         journal.add(state.step, loss=total, gradient_norm=norm, learning_rate=rate)
-        if state.step == spec.steps or (spec.sample_every and state.step % spec.sample_every == 0):
+        is_over = guide.follow(state.step, total)
+        if run.plan.draws_samples_after(state.step):
             with torch.random.fork_rng(), torch.no_grad():
                 watch.sample(step=state.step)
-        if state.step < spec.steps and time.monotonic() - kept_at >= run.checkpoint_seconds:
+        if state.step < spec.steps and not is_over and time.monotonic() - kept_at >= run.checkpoint_seconds:
             keep()
             kept_at = time.monotonic()
 
     journal.flush()
+    guide.settle()
     return TrainingReport(
         steps=state.step,
         first_loss=journal.first_loss,
@@ -116,7 +124,7 @@ def train(learner: Learner, source: Source[B], loss: Loss[B], *, run: TrainingRu
     )
 
 
-def learning_rate_at(step: int, spec: TrainingSpec) -> float:
+def learning_rate_at(step: int, spec: Recipe) -> float:
     """The rate of the step after `step` done ones: up in a line, then constant or down along half a cosine.
 
     The cosine ends at zero after the last step (Loshchilov and Hutter, arXiv 1608.03983).

@@ -35,7 +35,7 @@ class TrainingState:
         self.step += 1
         return norm
 
-    def snapshot(self, *, position: int, first_loss: float) -> Snapshot:
+    def snapshot(self, *, position: int, first_loss: float, guide: dict[str, torch.Tensor]) -> Snapshot:
         """A picture of this moment. Tensors are not copied: write it down before the next step."""
         return Snapshot(
             step=self.step,
@@ -50,6 +50,7 @@ class TrainingState:
             },
             random={"noise": self.generator.get_state(), "torch": torch.get_rng_state()}
             | {f"cuda.{index}": state for index, state in enumerate(_cuda_states())},
+            guide=guide,
         )
 
     @torch.no_grad()

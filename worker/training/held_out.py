@@ -1,0 +1,69 @@
+"""A look at opinions that are held out: does the reward agree with them?"""
+
+from collections.abc import Sequence
+
+import torch
+
+from core.domain.preference import HeldOutLook, PreferenceKind, PreferenceRow
+from worker.engine.denoiser import Condition
+from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
+from worker.training.learner import Learner
+from worker.training.opinion_shelf import OpinionShelf
+from worker.training.preference_data import by_content, content_key
+
+MOST_LOOKED_AT = 64
+"""Held-out opinions in a look; an evaluation afterwards sees all of them."""
+
+
+class HeldOut:
+    """Held-out opinions, at noise levels and with noise that never change; the reference's errors are kept.
+
+    Args:
+        rows: The held-out rows; at least one. The first MOST_LOOKED_AT by content are looked at.
+        shelf: Holds their pictures.
+        learner: Whose adapter is judged.
+    """
+
+    def __init__(self, rows: Sequence[PreferenceRow], shelf: OpinionShelf, learner: Learner) -> None:
+        self._learner = learner
+        rows = by_content(rows)[:MOST_LOOKED_AT]
+        self._pairs = [row for row in rows if row.kind is PreferenceKind.PAIR]
+        self._singles = [row for row in rows if row.kind is not PreferenceKind.PAIR]
+        self._signs = torch.tensor([1.0 if row.kind is PreferenceKind.LIKED else -1.0 for row in self._singles])
+        shown = [*self._pairs, *self._pairs, *self._singles]
+        refs = [ref for row in self._pairs for ref in (row.picture,)]
+        self._shelf, self._shown = shelf, shown
+        rejected = [row.rejected for row in self._pairs if row.rejected is not None]
+        self._digests = [ref.sha256 for ref in (*refs, *rejected, *(row.picture for row in self._singles))]
+        self._seeds = [content_key(row) for row in shown]
+        self._reference: torch.Tensor | None = None
+
+    def look(self, step: int) -> HeldOutLook:
+        """Judge the adapter as it is now."""
+        if self._reference is None:
+            self._learner.switch(False)
+            try:
+                self._reference = self._errors()
+            finally:
+                self._learner.switch(True)
+        errors, reference = self._errors(), self._reference
+        rewards = reference - errors
+        count = len(self._pairs)
+        single = rewards[2 * count :]
+        zero = single.median() if len(single) else single.new_zeros(())
+        margins = torch.cat([rewards[:count] - rewards[count : 2 * count], self._signs * (single - zero)])
+        liked = torch.cat([torch.ones(count), torch.zeros(count), self._signs.clamp(min=0)])
+        ratio = (liked * errors).sum() / (liked * reference).sum() if liked.any() else torch.ones(())
+        return HeldOutLook(
+            step=step,
+            accuracy=float((margins > 0).float().mean()),
+            margin=float(margins.mean()),
+            chosen_error_ratio=float(ratio),
+        )
+
+    def _errors(self) -> torch.Tensor:
+        latents = torch.cat([self._shelf.latent(sha256) for sha256 in self._digests])
+        condition: Condition = self._shelf.condition([row.prompt for row in self._shown])
+        return mean_errors(
+            self._learner.denoiser, latents, condition, timesteps=FIXED_TIMESTEPS, seeds=self._seeds, batch_size=32
+        )
