@@ -60,6 +60,25 @@ def score(image: Image.Image, caption: Caption) -> Score:
 
 def read(image: Image.Image) -> Reading:
     """Read one picture of any size; it is brought to 64x64 RGB first."""
+    alpha, ink, paper = _silhouette(image)
+    area = float(alpha.sum())
+    background, color = _nearest_color(paper), _nearest_color(ink)
+    if area < _LEAST_INK or color == background:
+        return Reading(None, color, None, background, 0.0)
+    shape, fit = _nearest_shape(alpha, area)
+    radius = (area / _unit_area(shape)) ** 0.5
+    middle = (RADIUS[Size.SMALL] * RADIUS[Size.LARGE]) ** 0.5
+    return Reading(shape, color, Size.LARGE if radius > middle else Size.SMALL, background, fit)
+
+
+def locate(image: Image.Image) -> tuple[float, float]:
+    """Where the middle of the shape lies: x and y in pixels of 64, from the left and from the top."""
+    alpha, _, _ = _silhouette(image)
+    return _middle(alpha) if alpha.sum() >= _LEAST_INK else (SIDE / 2, SIDE / 2)
+
+
+def _silhouette(image: Image.Image) -> tuple[Array, Array, Array]:
+    """How much of each pixel is the shape (64, 64), 0 to 1; the colors (3,) of shape and background, 0 to 255."""
     if image.size != (SIDE, SIDE):
         image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
@@ -70,14 +89,14 @@ def read(image: Image.Image) -> Reading:
     direction = ink - paper
     alpha = np.clip((pixels - paper) @ direction / max(float(direction @ direction), 1.0), 0, 1)
     alpha[alpha < 0.25] = 0  # faint ghosts of a diffusion model are not part of the silhouette
+    return alpha, ink, paper
+
+
+def _middle(alpha: Array) -> tuple[float, float]:
+    """The centroid (x, y) of a silhouette that is not empty."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     area = float(alpha.sum())
-    background, color = _nearest_color(paper), _nearest_color(ink)
-    if area < _LEAST_INK or color == background:
-        return Reading(None, color, None, background, 0.0)
-    shape, fit = _nearest_shape(alpha, area)
-    radius = (area / _unit_area(shape)) ** 0.5
-    middle = (RADIUS[Size.SMALL] * RADIUS[Size.LARGE]) ** 0.5
-    return Reading(shape, color, Size.LARGE if radius > middle else Size.SMALL, background, fit)
+    return float((columns * alpha).sum()) / area, float((rows * alpha).sum()) / area
 
 
 def _ink(pixels: Array, paper: Array) -> Array:
@@ -94,8 +113,7 @@ def _nearest_color(rgb: Array) -> Color:
 
 def _nearest_shape(alpha: Array, area: float) -> tuple[Shape, float]:
     """Scale the silhouette (64, 64) to a set area about its centroid and compare it with every outline."""
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
-    y, x = float((rows * alpha).sum()) / area, float((columns * alpha).sum()) / area
+    x, y = _middle(alpha)
     scale = (area / _FRAME_AREA) ** 0.5
     half = _FRAME / 2
     frame = Image.fromarray(alpha.astype(np.float32)).transform(
