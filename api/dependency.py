@@ -37,6 +37,26 @@ async def get_tenant_id(
 TenantId = Annotated[UUID, Depends(get_tenant_id)]
 
 
+async def get_speaker(
+    request: Request,
+    runtime: RuntimeDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> UUID | None:
+    """The tenant that asks; None where the body brings a feedback token instead of a key.
+
+    Raises:
+        Unauthorized: neither a valid key nor a token, which is not yet checked.
+    """
+    if credentials is None and await request.body():
+        body = await request.json()
+        if isinstance(body, dict) and body.get("feedback_token"):
+            return None
+    return await get_tenant_id(runtime, credentials)
+
+
+Speaker = Annotated[UUID | None, Depends(get_speaker)]
+
+
 async def get_link(request: Request, runtime: RuntimeDep) -> Link:
     """Makes URLs for this request's answer."""
     base = runtime.settings.public_url or str(request.base_url)
@@ -45,6 +65,8 @@ async def get_link(request: Request, runtime: RuntimeDep) -> Link:
         store=runtime.store,
         signer=runtime.signer,
         lifetime_seconds=runtime.settings.url_lifetime_seconds,
+        token_signer=runtime.token_signer,
+        token_days=runtime.settings.feedback_token_days,
     )
 
 

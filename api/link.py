@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.object_store import ObjectStore
+
+_DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Link:
     store: ObjectStore
     signer: Signer
     lifetime_seconds: int
+    token_signer: TokenSigner
+    token_days: int
 
     def to(self, path: str) -> str:
         """A path of the API as a URL."""
@@ -33,6 +38,10 @@ class Link:
     def job(self, job_id: UUID) -> str:
         """Where a job is."""
         return self.to(f"/api/jobs/{job_id}")
+
+    def feedback_token(self, image_id: UUID) -> str:
+        """What lets its holder rate an image without a key."""
+        return self.token_signer.make(image_id, expires=int(time.time()) + self.token_days * _DAY)
 
     def download(self, path: str, *, object_key: str, content_type: str, file_name: str) -> FileLink:
         """Where to fetch an object: `path` is where the API itself offers it."""

@@ -143,17 +143,36 @@ async def _validation(_: Request, error: Exception) -> Response:
     found = error.errors()
     if any(each["loc"][:1] == ("path",) for each in found):  # an id that is none names nothing
         return of_error(NotFound("There is no such thing: the id in the path is not one."))
-    return of_error(InvalidInput([FieldProblem(_field(each["loc"]), words(each)) for each in found]))
+    return of_error(InvalidInput([FieldProblem(_field(each, error.body), words(each)) for each in found]))
 
 
-def _field(location: Sequence[Any]) -> str:
-    place, *path = location
+def _field(error: Mapping[str, Any], body: Any) -> str:
+    place, *path = error["loc"]
     if place == "header":
         return "-".join(part.capitalize() for part in str(path[0]).split("-"))
+    if place == "body":
+        path = _without_tags(path, body)
+    if error["type"].startswith("union_tag"):
+        path.append(error["ctx"]["discriminator"].strip("'"))
     return ".".join(str(part)[:100] for part in path) or str(place)
+
+
+def _without_tags(path: Sequence[Any], body: Any) -> list[Any]:
+    """A path in the body without the names of a union's members, which pydantic puts between its steps."""
+    kept: list[Any] = []
+    for part in path[:-1]:
+        if isinstance(body, dict) and not isinstance(body.get(part), dict | list):
+            continue
+        kept.append(part)
+        body = body[part] if isinstance(body, dict | list) else None
+    return [*kept, *path[-1:]]
 
 
 def words(error: Mapping[str, Any]) -> str:
     """What pydantic says of a field, in our words."""
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        return f"must be one of {error['ctx']['expected_tags']}"
+    if error["type"] == "union_tag_not_found":
+        return "Field required"
     return {"Extra inputs are not permitted": "there is no such field"}.get(message, message)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from api.doorkeeper import Doorkeeper
 from api.job_watch import JobWatch
 from api.metric import build_registry
+from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
@@ -27,6 +28,7 @@ class Runtime:
     watch: JobWatch
     memory: ModelMemory
     signer: Signer
+    token_signer: TokenSigner
     registry: CollectorRegistry
 
     def close(self) -> None:
@@ -38,6 +40,7 @@ class Runtime:
 def build_runtime(settings: Settings) -> Runtime:
     """Build everything an API process needs. Connects when first used."""
     database = Database(settings.database_url)
+    secret = settings.secret_key.get_secret_value().encode()
     return Runtime(
         settings=settings,
         database=database,
@@ -46,6 +49,7 @@ def build_runtime(settings: Settings) -> Runtime:
         doorkeeper=Doorkeeper(database),
         watch=JobWatch(database),
         memory=ModelMemory(),
-        signer=Signer(settings.secret_key.get_secret_value().encode()),
+        signer=Signer(secret),
+        token_signer=TokenSigner(secret),
         registry=build_registry(database),
     )

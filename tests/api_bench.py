@@ -6,6 +6,7 @@ import random
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -96,22 +97,34 @@ class Tenancy:
 
     def draw(self, content: bytes = b"a picture", *, kind: str = "image") -> str:
         """Submit a generation and end it with one stored image, whose id is returned."""
-        assert self.generate().status_code == 202
+        [output] = self.draw_several(content, kind=kind)
+        return str(output["id"])
+
+    def draw_several(
+        self,
+        content: bytes = b"a picture",
+        *,
+        count: int = 1,
+        kind: str = "image",
+        shown: Mapping[str, Any] | None = None,
+        **request: Any,
+    ) -> list[dict[str, Any]]:
+        """Submit a generation and end it with `count` stored images, each another; they are returned as outputs.
+
+        `request` is of the generation, `shown` is of its outputs.
+        """
+        assert self.generate(**request).status_code == 202
         claim = self.claim()
-        key = f"job/{claim.job_id}/{claim.claim_epoch}/output/0.png"
-        self.runtime.store.put(key, content, content_type="image/png")
-        output = Output(
-            type=kind,
-            object_key=key,
-            content_type="image/png",
-            size_bytes=len(content),
-            sha256="0" * 64,
-            width=64,
-            height=64,
-            seed=1,
-        )
-        self.finish(claim, Outcome(outputs=[output]))
-        return str(self.get(f"/api/jobs/{claim.job_id}").json()["outputs"][0]["id"])
+        outputs = []
+        for index in range(count):
+            key = f"job/{claim.job_id}/{claim.claim_epoch}/output/{index}.png"
+            self.runtime.store.put(key, content, content_type="image/png")
+            values: dict[str, Any] = {"type": kind, "object_key": key, "content_type": "image/png"}
+            values |= {"size_bytes": len(content), "sha256": sha256(key.encode()).hexdigest()}
+            values |= {"width": 64, "height": 64, "seed": 1 + index}
+            outputs.append(Output(**(values | dict(shown or {}))))
+        self.finish(claim, Outcome(outputs=outputs))
+        return list(self.get(f"/api/jobs/{claim.job_id}").json()["outputs"])
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.link import FileLink, Link
+from core.domain.feedback import RATED_TYPE
+from core.domain.rollout import Arm
 from core.infra.repository.artifact import IMAGE_TYPES
 from core.infra.table import Artifact
 
@@ -33,6 +35,8 @@ class OutputView(BaseModel):
     url: str
     url_expires_at: datetime
     adapters: list[dict[str, Any]]
+    arm: Arm | None = Field(description="side of the live comparison in which the image was made, if any")
+    feedback_token: str | None = Field(description="of an image: lets its holder rate it without an API key")
 
     @classmethod
     def of(cls, artifact: Artifact, link: Link) -> Self:
@@ -66,6 +70,8 @@ def _fields(artifact: Artifact, link: Link) -> dict[str, Any]:
         "url": file.url,
         "url_expires_at": file.expires_at,
         "adapters": artifact.adapters,
+        "arm": artifact.arm,
+        "feedback_token": link.feedback_token(artifact.id) if artifact.type == RATED_TYPE else None,
     }
 
 

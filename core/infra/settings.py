@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         default=3600.0, description="seconds of estimated work one tenant may have waiting"
     )
     max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
+    feedback_token_days: PositiveInt = Field(
+        default=30, description="days for which an image may be rated by its token, without a key"
+    )
     retention_days: PositiveInt = Field(default=30, description="days a finished job and its images are kept")
 
     # The job's life.

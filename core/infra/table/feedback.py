@@ -11,6 +11,7 @@ from core.domain import model_update
 from core.domain.feedback import FeedbackKind
 from core.domain.model_update import ModelUpdateStatus, Split, TrainingRole, UpdateTrigger
 from core.domain.rollout import Arm
+from core.infra.table.adapter import Adapter
 from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId, one_of
 
 CURRENT = "superseded_at IS NULL AND withdrawn_at IS NULL"
@@ -72,6 +73,8 @@ class UserFeedback(Base):
     superseded_at: Mapped[datetime | None]
     withdrawn_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+
+    adapter: Mapped[Adapter | None] = relationship(foreign_keys=[adapter_id])
 
 
 class UpdatePolicyRow(Base):

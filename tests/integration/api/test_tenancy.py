@@ -29,7 +29,7 @@ def test_every_route_needs_a_key(client: TestClient) -> None:
         if path in OPEN:
             continue
         url = path.replace("{position}", "0").replace("{form}", "kohya")
-        for name in ("job_id", "dataset_id", "adapter_id", "model_id", "image_id", "artifact_id"):
+        for name in ("job_id", "dataset_id", "adapter_id", "model_id", "image_id", "artifact_id", "feedback_id"):
             url = url.replace(f"{{{name}}}", str(uuid4()))
         json: dict[str, Any] = {} if method != "POST" else {"json": {"prompt": "a"}}
         for headers in ({}, {"Authorization": "Bearer lk_wrong"}, {"Authorization": "Basic eA=="}):
@@ -47,6 +47,8 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
     dataset = tenant.post("/api/datasets", data={"name": "d"}, files={"images": ("a.png", PNG)}).json()["id"]
     training = tenant.post("/api/fine-tune", json={"dataset_id": dataset, "name": "s", "rank": 4}).json()["id"]
     adapter = tenant.post("/api/adapters", data={"name": "a"}, files={"file": encode(lora())}).json()["id"]
+    said = {"kind": "thumb", "image_id": image, "liked": True, "user_ref": "ann"}
+    feedback = tenant.post("/api/feedback", json=said).json()["id"]
     calls = [
         ("GET", f"/api/jobs/{job}"),
         ("POST", f"/api/jobs/{job}/cancel"),
@@ -62,13 +64,14 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
         ("GET", f"/api/adapters/{adapter}/files/diffusers"),
         ("DELETE", f"/api/adapters/{adapter}"),
         ("GET", f"/api/models/{model}"),
+        ("GET", f"/api/feedback/{feedback}"),
     ]
     for method, path in calls:
         answer = stranger.call(method, path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
         unknown = stranger.call(method, path.replace(path.split("/")[3], str(uuid4())))
         assert unknown.status_code == 404
-    for listed in ("jobs", "datasets", "adapters"):
+    for listed in ("jobs", "datasets", "adapters", "feedback"):
         assert stranger.get(f"/api/{listed}").json()["items"] == []
     assert [each["name"] for each in stranger.get("/api/models").json()["items"]] == ["lorikeet-tiny"]
     assert stranger.get("/api/models").json()["items"][0]["source"] is None
@@ -79,7 +82,7 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
 
 @pytest.mark.parametrize("name", ["abc", "..%2F..%2Fetc", "%00", "6f1f7c3e", "'; drop table job --", "%ED%A0%80"])
 def test_an_id_that_is_none_does_not_exist(tenant: Tenancy, name: str) -> None:
-    for place in ("jobs", "datasets", "adapters", "models", "images"):
+    for place in ("jobs", "datasets", "adapters", "models", "images", "feedback"):
         answer = tenant.get(f"/api/{place}/{name}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -1,0 +1,67 @@
+"""Feedback: say it, read it."""
+
+import time
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId
+from api.json_body import StrictRoute
+from api.runtime import Runtime
+from api.view.feedback import FeedbackView, view
+from api.view.page import Page
+from core.domain.feedback import FeedbackSpec, UserRef
+from core.services import feedback as feedbacks
+from core.services.feedback import Author
+
+router = APIRouter(prefix="/api", tags=["feedback"], route_class=StrictRoute)
+
+
+@router.post("/feedback", status_code=201)
+def record(
+    spec: FeedbackSpec, runtime: RuntimeDep, speaker: Speaker, link: LinkDep, response: Response
+) -> FeedbackView:
+    """Say what a user thinks of an image, or which of two is better; the latest word of a user counts.
+
+    An API key speaks for any of your users, `user_ref`. Without one, the `feedback_token` of the image's output does:
+    once, for the user of the request that made the image.
+    """
+    author = _author(spec, speaker, runtime)
+    with runtime.database.transaction() as session:
+        shown = view(feedbacks.record(session, spec, author=author), link)
+    response.headers["Location"] = shown.urls.self
+    return shown
+
+
+def _author(spec: FeedbackSpec, tenant_id: UUID | None, runtime: Runtime) -> Author:
+    if tenant_id is not None:
+        return Author(tenant_id=tenant_id)
+    given = {name: getattr(spec, name, None) for name in ("feedback_token", "rejected_feedback_token")}
+    now = time.time()
+    return Author(tokens={name: runtime.token_signer.read(token, now=now) for name, token in given.items() if token})
+
+
+@router.get("/feedback")
+def list_feedback(
+    runtime: RuntimeDep,
+    tenant_id: TenantId,
+    link: LinkDep,
+    model_id: Annotated[UUID | None, Query(description="of a base model")] = None,
+    user_ref: Annotated[UserRef | None, Query()] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Page[FeedbackView]:
+    """What your users say now, newest first."""
+    with runtime.database.transaction() as session:
+        found, next_cursor = feedbacks.list_page(
+            session, tenant_id=tenant_id, model_id=model_id, user_ref=user_ref, limit=limit, cursor=cursor
+        )
+        return Page(items=[view(row, link) for row in found], next_cursor=next_cursor)
+
+
+@router.get("/feedback/{feedback_id}")
+def read_feedback(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> FeedbackView:
+    """One word of one user, as it was said."""
+    with runtime.database.transaction() as session:
+        return view(feedbacks.get(session, tenant_id=tenant_id, feedback_id=feedback_id), link)
