@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import Conflict, InvalidInput, NotFound, OwnershipLost
 from core.domain.generation import GenerationDefaults
-from core.domain.job import JobKind
+from core.domain.job import KINDS_OF_WORKER, JobKind, WorkerKind
 from core.domain.problem_list import ProblemList
-from core.domain.training import TrainingMetric, TrainingPlan, TrainingSpec
+from core.domain.training import Recipe, TrainingMetric, TrainingPlan, TrainingSpec
 from core.infra.repository import base_model as base_models
 from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
@@ -27,7 +27,7 @@ from core.services.job import Accepted, Submission
 from core.services.run import Claim
 from core.services.terms import Terms
 
-_LATENT_PIXELS = 64 * 64
+_PIXELS_PER_UNIT = 64 * 64
 _SEEDS = 2**32
 
 
@@ -50,8 +50,8 @@ def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Sett
         dataset = _ready_dataset(session, spec.dataset_id, terms.tenant_id)
     if model is not None:
         with problems.gather():
-            _check_targets(spec, base_models.modules_of(session, model_id=model.id))
-        if (side := _resolution(spec, model)) ** 2 > settings.max_pixels:
+            check_targets(spec, base_models.modules_of(session, model_id=model.id))
+        if (side := spec.resolution or resolution_of(model)) ** 2 > settings.max_pixels:
             problems.add("resolution", f"{side} * {side} is more than {settings.max_pixels} pixels")
     problems.raise_any()
     assert model is not None
@@ -69,22 +69,32 @@ def _ready_dataset(session: Session, dataset_id: UUID, tenant_id: UUID) -> Datas
     return dataset
 
 
-def _check_targets(spec: TrainingSpec, modules: Mapping[str, Sequence[int]]) -> None:
-    """Every target must mean a module of the UNet, by its name or the end of it, as in peft."""
+def check_targets(recipe: Recipe, modules: Mapping[str, Sequence[int]]) -> None:
+    """Every target must mean a module of the UNet, by its name or the end of it, as in peft.
+
+    Raises:
+        InvalidInput: names the targets that the base model lacks, or a rank that is too large.
+    """
     problems, rooms = ProblemList(), []
-    for index, target in enumerate(spec.target_modules):
+    for index, target in enumerate(recipe.target_modules):
         meant = [shape for name, shape in modules.items() if name.startswith("unet.") and name.endswith(f".{target}")]
         if not meant:
             problems.add(f"target_modules.{index}", f"the base model has no module {target}")
         rooms += [min(shape[:2]) for shape in meant]
-    if rooms and spec.rank > min(rooms):
+    if rooms and recipe.rank > min(rooms):
         problems.add("rank", f"must be at most {min(rooms)}, the smaller side of a module that is trained")
     problems.raise_any()
 
 
-def _resolution(spec: TrainingSpec, model: StableDiffusion) -> int:
+def resolution_of(model: StableDiffusion) -> int:
+    """Pixels a side that a base model is trained at where nothing else is said."""
     defaults = GenerationDefaults.model_validate(model.defaults)
-    return spec.resolution or min(defaults.width, defaults.height)
+    return min(defaults.width, defaults.height)
+
+
+def work_units(recipe: Recipe, *, resolution: int) -> float:
+    """The size of a training, in units of one picture of 64 pixels a side shown to the UNet once."""
+    return recipe.steps * recipe.batch_size * recipe.gradient_accumulation * resolution**2 / _PIXELS_PER_UNIT
 
 
 def _plan(session: Session, spec: TrainingSpec, terms: Terms, model: StableDiffusion, dataset: Dataset) -> TrainingPlan:
@@ -94,7 +104,7 @@ def _plan(session: Session, spec: TrainingSpec, terms: Terms, model: StableDiffu
         base_model=model.name,
         adapter_version=next_version(session, tenant_id=terms.tenant_id, name=spec.name),
         alpha=float(spec.rank if spec.alpha is None else spec.alpha),
-        resolution=_resolution(spec, model),
+        resolution=spec.resolution or resolution_of(model),
         seed=secrets.randbelow(_SEEDS) if spec.seed is None else spec.seed,
         dataset_digest=dataset.digest,
     )
@@ -108,7 +118,7 @@ def _submission(spec: TrainingSpec, plan: TrainingPlan, terms: Terms, model: Sta
         plan=plan.model_dump(mode="json"),
         base_model_id=model.id,
         dataset_id=spec.dataset_id,
-        work_units=spec.steps * spec.batch_size * spec.gradient_accumulation * plan.resolution**2 / _LATENT_PIXELS,
+        work_units=work_units(spec, resolution=plan.resolution),
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
     )
@@ -123,7 +133,7 @@ def metrics_page(
         NotFound: no such training, or another tenant's.
     """
     job = job_service.get(session, tenant_id=tenant_id, job_id=job_id)
-    if job.kind != JobKind.TRAINING:
+    if job.kind not in KINDS_OF_WORKER[WorkerKind.TRAINING]:
         raise NotFound(f"The job {job_id} is no training, so it has no metrics.")
     return trainings.metrics_of(session, job_id=job_id, after_step=after_step, limit=limit)
 

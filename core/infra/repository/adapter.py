@@ -7,7 +7,7 @@ from sqlalchemy import Integer, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
 from core.domain.adapter import AdapterRef, AdapterStage
-from core.domain.job import JobKind
+from core.domain.job import KINDS_OF_WORKER, WorkerKind
 from core.infra.repository.job import ACTIVE
 from core.infra.repository.page import newest_first
 from core.infra.table import Adapter, Job, UserFeedback
@@ -62,7 +62,7 @@ def highest_version(session: Session, *, tenant_id: UUID, name: str) -> int:
     )
     coming = select(func.max(Job.plan["adapter_version"].as_string().cast(Integer)).label("version")).where(
         Job.tenant_id == tenant_id,
-        Job.kind == JobKind.TRAINING,
+        Job.kind.in_(KINDS_OF_WORKER[WorkerKind.TRAINING]),
         ACTIVE,
         Job.spec["name"].as_string() == name,
     )

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from core.domain.job import TERMINAL, JobKind, JobStatus
-from core.infra.table import Adapter, Artifact, Job, UserFeedback, WorkRate
+from core.infra.table import Adapter, Artifact, Job, ModelUpdate, UserFeedback, WorkRate
 
 READY = and_(
     Job.status == JobStatus.QUEUED,
@@ -233,6 +233,7 @@ def standing(session: Session, *, job_id: UUID) -> tuple[int, JobStatus] | None:
 def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequence[Job]:
     """Finished jobs past their retention that nothing points to any more, locked."""
     kept = select(Adapter.job_id).where(Adapter.job_id.is_not(None))
+    told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
     judged = select(Artifact.job_id).join(
         UserFeedback, or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
     )
@@ -242,6 +243,7 @@ def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequ
             Job.status.in_(TERMINAL),
             Job.completed_at < func.now() - older_than,
             Job.id.not_in(kept),
+            Job.id.not_in(told),
             Job.id.not_in(judged),
         )
         .limit(limit)
