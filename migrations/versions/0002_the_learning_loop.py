@@ -173,6 +173,14 @@ def upgrade() -> None:
     op.add_column("artifact", sa.Column("rollout_id", sa.UUID(), nullable=True))
     op.add_column("artifact", sa.Column("arm", sa.Text(), nullable=True))
     op.create_index(op.f("ix_artifact_rollout_id"), "artifact", ["rollout_id"], unique=False)
+    op.create_index(
+        "ix_artifact_adapters",
+        "artifact",
+        ["adapters"],
+        unique=False,
+        postgresql_using="gin",
+        postgresql_ops={"adapters": "jsonb_path_ops"},
+    )
     op.create_foreign_key(op.f("fk_artifact_rollout_id_rollout"), "artifact", "rollout", ["rollout_id"], ["id"])
     op.add_column("model_update", sa.Column("replaces_update_id", sa.UUID(), nullable=True))
     op.add_column("model_update", sa.Column("trigger", sa.Text(), server_default="policy", nullable=False))
@@ -342,6 +350,7 @@ def downgrade() -> None:
     op.drop_column("model_update", "trigger")
     op.drop_column("model_update", "replaces_update_id")
     op.drop_constraint(op.f("fk_artifact_rollout_id_rollout"), "artifact", type_="foreignkey")
+    op.drop_index("ix_artifact_adapters", table_name="artifact")
     op.drop_index(op.f("ix_artifact_rollout_id"), table_name="artifact")
     op.drop_column("artifact", "arm")
     op.drop_column("artifact", "rollout_id")

@@ -92,6 +92,12 @@ class Artifact(Base):
         UniqueConstraint("job_id", "type", "position"),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
         one_of("arm", Arm),
+        Index(
+            "ix_artifact_adapters",
+            "adapters",
+            postgresql_using="gin",
+            postgresql_ops={"adapters": "jsonb_path_ops"},
+        ),
     )
 
     id: Mapped[Id]
