@@ -42,7 +42,7 @@ class RolloutPolicy(Specification):
         default=7.0, description="days for which a new champion is compared with its predecessor; 0 for not at all"
     )
     watch_share: Share = Field(
-        default=0.5,
+        default=0.3,
         description="of such requests that its predecessor takes part in; canary_share where a canary proved it before",
     )
     max_per_user: Annotated[Int, Field(ge=1)] = Field(
