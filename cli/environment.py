@@ -58,8 +58,12 @@ def check(settings: Mapping[str, str]) -> Settings:
     try:
         return Settings(_env_file=None, **{field: value for field, value in values.items() if value})  # type: ignore[arg-type]
     except ValidationError as error:
-        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"{_named(*e['loc'])}: {e['msg']}" for e in error.errors())
         raise Refusal(f"A setting is not right: {wrong}. `.env.example` explains every one.") from error
+
+
+def _named(field: int | str, *within: int | str) -> str:
+    return ".".join([str(field).upper(), *map(str, within)])
 
 
 def for_processes(settings: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """Environment → frozen Settings; built by main files only, passed down."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.domain.policy import UpdatePolicy
 
 
 class Settings(BaseSettings):
@@ -45,6 +48,12 @@ class Settings(BaseSettings):
     )
     retention_days: PositiveInt = Field(default=30, description="days a finished job and its images are kept")
 
+    # The learning loop.
+    update_policy: Annotated[UpdatePolicy, NoDecode] = Field(
+        default_factory=UpdatePolicy,
+        description="policy of base models that a tenant has put none for, as JSON; fields left out keep their defaults",
+    )
+
     # The job's life.
     lease_seconds: PositiveFloat = Field(default=30.0, description="seconds a claim lives without a heartbeat")
     stall_seconds: PositiveFloat = Field(
@@ -66,6 +75,11 @@ class Settings(BaseSettings):
     # What is said.
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least log level shown")
     log_format: Literal["json", "console"] = Field(default="json", description="form of the log lines")
+
+    @field_validator("update_policy", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        return from_json(value) if isinstance(value, str) else value
 
     @property
     def model_dir(self) -> Path:

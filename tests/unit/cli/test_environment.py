@@ -5,7 +5,8 @@ import pytest
 
 from cli.environment import check, complete, data_folder, for_processes, keep, read_given, read_running
 from cli.refusal import Refusal
-from core.infra.settings import Settings
+from core.domain.policy import UpdatePolicy
+from core.infra.settings import Settings, load_settings
 
 LEADS = {
     "DATABASE_URL": "postgresql://u:p@h/d",
@@ -50,6 +51,20 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
         check(complete({"PORT": "70000"}, LEADS, data=tmp_path))
     with pytest.raises(Refusal, match="DATABASE_URL: Field required"):
         check(complete({}, {}, data=tmp_path))
+    with pytest.raises(Refusal, match=r"UPDATE_POLICY\.min_users: .*greater than or equal to 1"):
+        check(complete({"UPDATE_POLICY": '{"min_users": 0}'}, LEADS, data=tmp_path))
+
+
+def test_the_operators_policy_is_json_and_keeps_the_other_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = '{"min_users": 3, "recipe": {"rank": 4}}'
+    settings = check(complete({"UPDATE_POLICY": given}, LEADS, data=tmp_path))
+    assert (settings.update_policy.min_users, settings.update_policy.recipe.rank) == (3, 4)
+    assert settings.update_policy.min_pairs == UpdatePolicy().min_pairs
+    for name, value in complete({"UPDATE_POLICY": given}, LEADS, data=tmp_path).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().update_policy == settings.update_policy
 
 
 def test_processes_get_every_setting_and_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
