@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     # The learning loop.
     update_policy: Annotated[UpdatePolicy, NoDecode] = Field(
         default_factory=UpdatePolicy,
-        description="policy of base models that a tenant has put none for, as JSON; fields left out keep their defaults",
+        description="policy where a tenant has put none, as JSON; fields left out keep their defaults",
     )
 
     # The job's life.
