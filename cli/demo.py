@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from cli import contact_sheet
 from cli.client import Picture
-from cli.contact_sheet import Row
 from cli.environment import read_given
 from cli.interruption import stoppable
 from cli.progress import follow
 from cli.refusal import explained
 from cli.system import System, running
 from cli.up import first_picture
+from core.infra import contact_sheet
+from core.infra.contact_sheet import Row
 from tiny import world
 
 NOVEL = world.Shape.CRESCENT

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -20,8 +21,8 @@ class Row:
     pictures: Sequence[Image.Image]
 
 
-def write(path: Path, title: str, rows: Sequence[Row]) -> None:
-    """Draw the rows below a title; small pictures are enlarged without smoothing, so their pixels show."""
+def write(target: Path | IO[bytes], title: str, rows: Sequence[Row]) -> None:
+    """Draw the rows below a title, as PNG; small pictures are enlarged without smoothing, so their pixels show."""
     columns = max(len(row.pictures) for row in rows)
     width = _GAP + columns * (_CELL + _GAP)
     height = 2 * _GAP + _TEXT_HEIGHT + len(rows) * (_TEXT_HEIGHT + _CELL + _GAP)
@@ -35,4 +36,4 @@ def write(path: Path, title: str, rows: Sequence[Row]) -> None:
             enlarged = picture.convert("RGB").resize((_CELL, _CELL), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (_GAP + column * (_CELL + _GAP), top + _TEXT_HEIGHT))
         top += _TEXT_HEIGHT + _CELL + _GAP
-    sheet.save(path)
+    sheet.save(target, "PNG")

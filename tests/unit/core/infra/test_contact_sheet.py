@@ -2,7 +2,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cli.contact_sheet import Row, write
+from core.infra.contact_sheet import Row, write
 
 
 def test_pictures_are_on_the_sheet_side_by_side(tmp_path: Path) -> None:
