@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import torch
 from PIL import Image
 
+from core.domain.model_update import Split
+from core.domain.preference import (
+    AnyPlan,
+    PictureRef,
+    PreferenceKind,
+    PreferenceManifest,
+    PreferencePlan,
+    PreferenceRecipe,
+    PreferenceRow,
+)
 from core.domain.training import TrainingMetric, TrainingPlan, TrainingSpec
 from tests.tiny_pipeline import build_sd, build_sdxl
-from worker.training.checkpoint import digest_config
+from worker.training.checkpoint import digest_config, digest_file
 from worker.training.data import Example
 from worker.training.learner import Learner
 from worker.training.loop import TrainingRun
@@ -34,7 +44,56 @@ def make_plan(**changes: Any) -> TrainingPlan:
     )
 
 
-def make_learner(plan: TrainingPlan, *, sdxl: bool = False) -> Learner:
+def make_preference_plan(**changes: Any) -> PreferencePlan:
+    """Six steps of four opinions; `changes` are fields of the PreferenceRecipe."""
+    fields = {"rank": 2, "steps": 6, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 1e-2}
+    few = {"beta": 100.0, "noise_draws": 3, "evaluate_every": 3}
+    spec = PreferenceRecipe(**{**fields, **few, **changes})
+    return PreferencePlan(
+        spec=spec,
+        name="learned",
+        base_model="random",
+        adapter_version=1,
+        alpha=spec.alpha or float(spec.rank),
+        resolution=32,
+        seed=7,
+        dataset_digest="0" * 64,
+    )
+
+
+def make_opinions(
+    folder: Path, *, pairs: int = 5, liked: int = 2, disliked: int = 2, held_out: int = 2
+) -> tuple[PreferenceManifest, dict[str, Path]]:
+    """Opinions on pictures of noise, bright ones better than dark ones; the first `held_out` pairs are held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(4)
+    pictures: dict[str, Path] = {}
+
+    def draw(name: str, low: int) -> PictureRef:
+        path = folder / f"{name}.png"
+        Image.fromarray(rng.integers(low, low + 128, size=(32, 32, 3), dtype=np.uint8)).save(path)
+        sha256 = digest_file(path)
+        pictures[sha256] = path
+        return PictureRef(image_id=uuid4(), object_key=name, sha256=sha256)
+
+    def row(index: int, kind: PreferenceKind, split: Split) -> PreferenceRow:
+        return PreferenceRow(
+            feedback_id=uuid4(),
+            kind=kind,
+            prompt=f"picture {index % 3}",
+            picture=draw(f"{kind}-{index}", 0 if kind is PreferenceKind.DISLIKED else 128),
+            rejected=draw(f"rejected-{index}", 0) if kind is PreferenceKind.PAIR else None,
+            weight=1.0 + index / 4,
+            split=split,
+        )
+
+    kinds = [PreferenceKind.PAIR] * pairs + [PreferenceKind.LIKED] * liked + [PreferenceKind.DISLIKED] * disliked
+    splits = [Split.HELD_OUT if index < held_out else Split.TRAIN for index in range(len(kinds))]
+    rows = [row(index, kind, split) for index, (kind, split) in enumerate(zip(kinds, splits, strict=True))]
+    return PreferenceManifest(rows=tuple(rows)), pictures
+
+
+def make_learner(plan: AnyPlan, *, sdxl: bool = False) -> Learner:
     """A fresh pipeline, the same each time, with the plan's LoRA on it."""
     return Learner(make_pipeline(sdxl=sdxl), plan, device=CPU)
 
@@ -84,7 +143,7 @@ class Watcher:
         self.sampled.append(step)
 
 
-def make_run(plan: TrainingPlan, folder: Path, **changes: Any) -> TrainingRun:
+def make_run(plan: AnyPlan, folder: Path, **changes: Any) -> TrainingRun:
     """A run that keeps no checkpoint unless it is stopped."""
     config = digest_config(plan, base_model_id="random")
     return TrainingRun(plan=plan, folder=folder, config_sha256=config, **{"checkpoint_seconds": 1e9, **changes})
