@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx2 as httpx
 
@@ -45,9 +46,10 @@ class Client:
         except httpx.TransportError:
             return False
 
-    def generate(self, request: Mapping[str, Any]) -> Job:
-        """Submit a generation."""
-        return self._call("POST", "/api/generate", json=dict(request))
+    def generate(self, request: Mapping[str, Any], *, wait_seconds: int = 0) -> Job:
+        """Submit a generation; with `wait_seconds`, up to 60, stay until it is done where that is sooner."""
+        headers = {"Prefer": f"wait={wait_seconds}"} if wait_seconds else {}
+        return self._call("POST", "/api/generate", json=dict(request), headers=headers, timeout=wait_seconds + 60)
 
     def fine_tune(self, request: Mapping[str, Any]) -> Job:
         """Submit a training."""
@@ -70,6 +72,58 @@ class Client:
     def models(self) -> list[dict[str, Any]]:
         """The base models, newest first."""
         return list(self._call("GET", "/api/models")["items"])
+
+    def say(self, feedback: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what a user thinks of a picture, or which of two is better."""
+        return self._call("POST", "/api/feedback", json=dict(feedback))
+
+    def forget_user(self, user_ref: str) -> dict[str, Any]:
+        """Withdraw all that a user ever said; which updates it had shaped, and by when they are replaced."""
+        return self._call("DELETE", f"/api/users/{quote(user_ref, safe='')}/feedback")
+
+    def policy(self, model_id: str) -> dict[str, Any]:
+        """When feedback becomes an update of a base model, and what it waits for now."""
+        return self._call("GET", f"/api/models/{model_id}/policy")
+
+    def set_policy(self, model_id: str, policy: Mapping[str, Any]) -> dict[str, Any]:
+        """Say when feedback becomes an update; what is left out takes its default."""
+        return self._call("PUT", f"/api/models/{model_id}/policy", json=dict(policy))
+
+    def updates(self) -> list[dict[str, Any]]:
+        """The model updates, newest first."""
+        return list(self._call("GET", "/api/model-updates")["items"])
+
+    def update(self, update_id: str) -> dict[str, Any]:
+        """A model update as it is now."""
+        return self._call("GET", f"/api/model-updates/{update_id}")
+
+    def cancel_update(self, update_id: str) -> dict[str, Any]:
+        """End an update that is in flight; its canary leaves service."""
+        return self._call("POST", f"/api/model-updates/{update_id}/cancel")
+
+    def rollout(self, model_id: str) -> dict[str, Any]:
+        """The live comparison that runs, or ran last, and its evidence."""
+        return self._call("GET", f"/api/models/{model_id}/rollout")
+
+    def adapter(self, adapter_id: str) -> dict[str, Any]:
+        """An adapter with its manifest and its stage."""
+        return self._call("GET", f"/api/adapters/{adapter_id}")
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """The adapters, newest first."""
+        return list(self._call("GET", "/api/adapters")["items"])
+
+    def roll_back(self, adapter_id: str, *, reason: str) -> dict[str, Any]:
+        """Take a champion or a canary out of service; its predecessor, or the bare base, serves again."""
+        return self._call("POST", f"/api/adapters/{adapter_id}/rollback", json={"reason": reason})
+
+    def lineage(self, place: str, id: str) -> dict[str, Any]:  # noqa: A002  # what it is everywhere else
+        """Where a thing of `images` or `adapters` comes from, and what came of it."""
+        return self._call("GET", f"/api/{place}/{id}/lineage")
+
+    def influence(self, feedback_id: str) -> dict[str, Any]:
+        """What came of a word of feedback."""
+        return self._call("GET", f"/api/feedback/{feedback_id}/influence")
 
     def follow(self, job: Job, *, glance_seconds: float = 0.2) -> Iterator[Job]:
         """The job again and again, until its last state."""
