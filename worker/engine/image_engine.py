@@ -1,6 +1,5 @@
 """ImageEngine: plans in, images out; one thread owns the device, any number of threads may ask it."""
 
-import gc
 import queue
 import threading
 from collections import OrderedDict
@@ -19,7 +18,7 @@ from core.infra.settings import Settings
 from worker.engine.adapter_cache import AdapterCache
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.model_source import fetch_model
-from worker.engine.pipeline import is_out_of_memory, load_pipeline
+from worker.engine.pipeline import free_memory, is_out_of_memory, load_pipeline
 
 T = TypeVar("T")
 _MODELS_KEPT = 2
@@ -114,7 +113,7 @@ class ImageEngine:
         while (ask := self._inbox.get()) is not None:
             ask()
         self._models.clear()
-        _free()
+        free_memory()
 
     def _try_out(self, model: ModelHandle) -> ModelFacts:
         loaded = self._model(model)
@@ -131,14 +130,14 @@ class ImageEngine:
         if model not in self._models:
             while len(self._models) >= _MODELS_KEPT:
                 self._models.popitem(last=False)
-            _free()
+            free_memory()
             try:
                 self._models[model] = self._load(model)
             except OutOfMemory:
                 if not self._models:
                     raise
                 self._models.clear()
-                _free()
+                free_memory()
                 self._models[model] = self._load(model)
         self._models.move_to_end(model)
         return self._models[model]
@@ -157,7 +156,7 @@ def _settle(future: Future[T], work: Callable[[], T]) -> None:
     except Exception as error:  # noqa: BLE001  # it is raised again where the question came from
         future.set_exception(_translated(error))
         if is_out_of_memory(error):
-            _free()
+            free_memory()
 
 
 def _translated(error: Exception) -> Exception:
@@ -180,9 +179,3 @@ def _smallest_plan(model: ModelHandle, facts: ModelFacts) -> GenerationPlan:
         scheduler=facts.defaults.scheduler,
         output_format=OutputFormat.PNG,
     )
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

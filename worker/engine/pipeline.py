@@ -1,5 +1,6 @@
 """A folder in the diffusers layout → a Stable Diffusion pipeline, ready on its device."""
 
+import gc
 import warnings
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -102,6 +103,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)
+
+
+def free_memory() -> None:
+    """Give back to the device what nobody refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _assemble(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> Pipeline:
