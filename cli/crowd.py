@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -69,8 +70,8 @@ class Crowd:
 
 def open_caption(taste: Taste, rng: np.random.Generator) -> Caption:
     """What somebody of this taste asks for: a caption that leaves room for it."""
-    caption = draw_caption(rng)
-    return replace(caption, **{taste.attribute: None}) if taste.attribute else caption
+    silence: dict[str, Any] = {} if taste.attribute is None else {taste.attribute: None}
+    return replace(draw_caption(rng), **silence)
 
 
 def draw(client: Client, request: dict[str, object]) -> Job:
