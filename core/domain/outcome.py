@@ -7,6 +7,7 @@ from uuid import UUID
 from core.domain.adapter import AdapterManifest
 from core.domain.base_model import ModelFacts
 from core.domain.evaluation import EvaluationReport, Verdict
+from core.domain.preference import PreferenceReport
 from core.domain.rollout import Arm
 
 
@@ -14,8 +15,8 @@ from core.domain.rollout import Arm
 class Output:
     """A file that the run has stored.
 
-    `type` is `image`, `sample`, `adapter`, `adapter_kohya`, `manifest`, `contact_sheet` or `model_card`. `arm` and
-    `rollout_id` are those of the live comparison that a picture was drawn in.
+    `type` is `image`, `sample`, `adapter`, `adapter_kohya`, `manifest`, `contact_sheet`, `model_card` or `report`.
+    `arm` and `rollout_id` are those of the live comparison that a picture was drawn in.
     """
 
     type: str
@@ -40,5 +41,6 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     adapter: AdapterManifest | None = None
     model_facts: ModelFacts | None = None
+    training_report: PreferenceReport | None = None
     report: EvaluationReport | None = None
     verdict: Verdict | None = None

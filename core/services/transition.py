@@ -31,10 +31,48 @@ def move_adapter(
             after=to,
             actor=actor,
             reason=reason,
+            created_at=func.clock_timestamp(),  # several of one transaction keep their order
         )
     )
     adapter.stage = to
     session.flush()
+
+
+def begin_update(session: Session, update: ModelUpdate, *, actor: str, reason: str) -> None:
+    """Add an update in its first status, and keep why it begins."""
+    update.status = ModelUpdateStatus.PLANNED
+    session.add(update)
+    session.flush()
+    session.add(
+        Transition(
+            tenant_id=update.tenant_id,
+            stable_diffusion_id=update.stable_diffusion_id,
+            model_update_id=update.id,
+            after=update.status,
+            actor=actor,
+            reason=reason,
+            created_at=func.clock_timestamp(),  # several of one transaction keep their order
+        )
+    )
+
+
+def begin_adapter(session: Session, adapter: Adapter, *, actor: str, reason: str) -> None:
+    """Add an update's adapter in its first stage, and keep where it comes from."""
+    adapter.stage = AdapterStage.CANDIDATE
+    session.add(adapter)
+    session.flush()
+    session.add(
+        Transition(
+            tenant_id=adapter.tenant_id,
+            stable_diffusion_id=adapter.base_model_id,
+            adapter_id=adapter.id,
+            model_update_id=adapter.model_update_id,
+            after=adapter.stage,
+            actor=actor,
+            reason=reason,
+            created_at=func.clock_timestamp(),
+        )
+    )
 
 
 def move_update(session: Session, update: ModelUpdate, to: ModelUpdateStatus, *, actor: str, reason: str) -> None:
@@ -48,6 +86,7 @@ def move_update(session: Session, update: ModelUpdate, to: ModelUpdateStatus, *,
             after=to,
             actor=actor,
             reason=reason,
+            created_at=func.clock_timestamp(),  # several of one transaction keep their order
         )
     )
     update.status = to

@@ -83,7 +83,7 @@ def new_labels(session: Session, *, tenant_id: UUID, model_id: UUID) -> NewLabel
             func.count(distinct(UserFeedback.user_ref)),
             func.extract("epoch", func.now() - func.min(UserFeedback.created_at)) / 3600,
             func.count().filter(thumb),
-            func.count().filter(thumb, UserFeedback.liked),
+            func.count().filter(thumb, UserFeedback.liked.is_(True)),
         ).where(of_pair(tenant_id, model_id), NEW, LABEL)
     ).one()
     count, users, age, thumbs, likes = counted
