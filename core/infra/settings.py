@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     checkpoint_seconds: PositiveFloat = Field(default=60.0, description="seconds between training checkpoints")
     adapter_cache_bytes: PositiveInt = Field(default=2 * 2**30, description="bytes of adapter files kept on disk")
     hf_token: SecretStr | None = Field(default=None, description="token for gated models on the Hugging Face hub")
+    clip_score_path: Path | None = Field(default=None, description="folder of a CLIP model that judges fidelity")
+    pick_score_path: Path | None = Field(default=None, description="folder of PickScore, which judges pictures")
+    hps_v2_path: Path | None = Field(
+        default=None, description="folder of HPS v2 as a CLIP model of transformers, which judges pictures"
+    )
 
     # What is said.
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least log level shown")
@@ -85,6 +90,12 @@ class Settings(BaseSettings):
     def model_dir(self) -> Path:
         """Folder of base models fetched from S3 or a hub."""
         return self.data_dir / "models"
+
+    @property
+    def scorer_paths(self) -> dict[str, Path]:
+        """Folders of the judges of pictures that are configured, by the name of the judge."""
+        known = {"clip_score": self.clip_score_path, "pick_score": self.pick_score_path, "hps_v2": self.hps_v2_path}
+        return {name: path for name, path in known.items() if path is not None}
 
     @property
     def cache_dir(self) -> Path:
