@@ -1,18 +1,19 @@
-"""Feedback: say it, read it."""
+"""Feedback: say it, read it, take it back."""
 
 import time
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId
 from api.json_body import StrictRoute
 from api.runtime import Runtime
-from api.view.feedback import FeedbackView, view
+from api.view.feedback import FeedbackView, WithdrawalView, view, view_withdrawal
 from api.view.page import Page
 from core.domain.feedback import FeedbackSpec, UserRef
 from core.services import feedback as feedbacks
+from core.services import withdrawal as withdrawals
 from core.services.feedback import Author
 
 router = APIRouter(prefix="/api", tags=["feedback"], route_class=StrictRoute)
@@ -65,3 +66,21 @@ def read_feedback(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, l
     """One word of one user, as it was said."""
     with runtime.database.transaction() as session:
         return view(feedbacks.get(session, tenant_id=tenant_id, feedback_id=feedback_id), link)
+
+
+@router.delete("/feedback/{feedback_id}")
+def withdraw(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> WithdrawalView:
+    """Take back what a user said on an image or a pair. Nothing new is trained on it; what was, is replaced."""
+    with runtime.database.transaction() as session:
+        return view_withdrawal(withdrawals.withdraw(session, tenant_id=tenant_id, feedback_id=feedback_id))
+
+
+@router.delete("/users/{user_ref:path}/feedback")
+def withdraw_user(
+    user_ref: Annotated[UserRef, Path(description="as it came with the feedback")],
+    runtime: RuntimeDep,
+    tenant_id: TenantId,
+) -> WithdrawalView:
+    """Forget a user: take back all that was ever said by this `user_ref`."""
+    with runtime.database.transaction() as session:
+        return view_withdrawal(withdrawals.withdraw_user(session, tenant_id=tenant_id, user_ref=user_ref))

@@ -7,9 +7,12 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from api.link import Link
+from core.domain.adapter import AdapterStage
 from core.domain.feedback import FeedbackKind
+from core.domain.model_update import ModelUpdateStatus
 from core.domain.rollout import Arm
 from core.infra.table import UserFeedback
+from core.services.withdrawal import Withdrawal
 
 
 class MakerView(BaseModel):
@@ -72,4 +75,52 @@ def view(row: UserFeedback, link: Link) -> FeedbackView:
         superseded_at=row.superseded_at,
         created_at=row.created_at,
         urls=FeedbackUrls(self=url, influence=f"{url}/influence"),
+    )
+
+
+class TouchedUpdateView(BaseModel):
+    """A model update that had trained on withdrawn feedback."""
+
+    id: UUID
+    status: ModelUpdateStatus
+    adapter_id: UUID | None
+    clean_by: datetime | None = Field(description="when one without it will have replaced it; null: it does not serve")
+
+
+class TouchedAdapterView(BaseModel):
+    """An adapter that was made from withdrawn feedback."""
+
+    id: UUID
+    ref: str
+    stage: AdapterStage
+
+
+class WithdrawalView(BaseModel):
+    """What was taken back, and what had been made from it."""
+
+    withdrawn: int
+    updates: list[TouchedUpdateView]
+    adapters: list[TouchedAdapterView]
+    retrain_by: datetime | None = Field(description="when the last adapter made from it will have been replaced")
+
+
+def view_withdrawal(withdrawal: Withdrawal) -> WithdrawalView:
+    """A withdrawal as JSON."""
+    updates = []
+    for update in withdrawal.updates:
+        adapter = withdrawal.adapter_of(update)
+        updates.append(
+            TouchedUpdateView(
+                id=update.id,
+                status=ModelUpdateStatus(update.status),
+                adapter_id=adapter and adapter.id,
+                clean_by=update.clean_by,
+            )
+        )
+    adapters = [
+        TouchedAdapterView(id=each.id, ref=f"{each.name}@{each.version}", stage=AdapterStage(each.stage))
+        for each in withdrawal.adapters
+    ]
+    return WithdrawalView(
+        withdrawn=withdrawal.withdrawn, updates=updates, adapters=adapters, retrain_by=withdrawal.retrain_by
     )

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, any_, insert, literal, select
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Row, insert, select
 from sqlalchemy.orm import Session, aliased
 
+from core.infra.repository.among import is_among
 from core.infra.repository.feedback import CURRENT
 from core.infra.table import Artifact, Job, TrainingData, TrainingExclusion, UserFeedback
 
@@ -42,8 +42,7 @@ def opinions(
     if among is None:
         query = query.where(CURRENT)
     else:
-        ids = literal(list(among), ARRAY(PG_UUID(as_uuid=True)))
-        query = query.where(said.id == any_(ids), said.withdrawn_at.is_(None))
+        query = query.where(is_among(said.id, among), said.withdrawn_at.is_(None))
     yield from session.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
 
 

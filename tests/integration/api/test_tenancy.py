@@ -65,6 +65,7 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
         ("DELETE", f"/api/adapters/{adapter}"),
         ("GET", f"/api/models/{model}"),
         ("GET", f"/api/feedback/{feedback}"),
+        ("DELETE", f"/api/feedback/{feedback}"),
     ]
     for method, path in calls:
         answer = stranger.call(method, path)

@@ -1,0 +1,81 @@
+"""Queries that forget feedback, and find what was made from it."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, String, cast, func, literal, select, update
+from sqlalchemy.orm import Session
+
+from core.infra.repository import job as jobs
+from core.infra.repository.among import is_among
+from core.infra.table import Adapter, Job, ModelUpdate, TrainingData, UserFeedback
+
+_PSEUDONYM = literal("withdrawn:").concat(cast(func.gen_random_uuid(), String))
+
+
+def models_spoken_of(session: Session, *, tenant_id: UUID, user_ref: str, subject: str | None) -> list[UUID]:
+    """Base models on whose images the user said something that was not withdrawn, in a fixed order."""
+    query = select(UserFeedback.stable_diffusion_id).where(*_of_user(tenant_id, user_ref, subject)).distinct()
+    return sorted(session.scalars(query))
+
+
+def forget(
+    session: Session, *, tenant_id: UUID, user_ref: str, subject: str | None, model_ids: Collection[UUID]
+) -> dict[UUID, str]:
+    """Turn what a user said, earlier words included, into rows without words or user; their ids and subjects."""
+    rows = session.execute(
+        update(UserFeedback)
+        .where(*_of_user(tenant_id, user_ref, subject), UserFeedback.stable_diffusion_id.in_(model_ids))
+        .values(withdrawn_at=func.now(), comment=None, tags=[], user_ref=_PSEUDONYM)
+        .returning(UserFeedback.id, UserFeedback.subject),
+        execution_options={"synchronize_session": False},
+    )
+    return {row.id: row.subject for row in rows}
+
+
+def _of_user(tenant_id: UUID, user_ref: str, subject: str | None) -> Sequence[ColumnElement[bool]]:
+    found = [
+        UserFeedback.tenant_id == tenant_id,
+        UserFeedback.user_ref == user_ref,
+        UserFeedback.withdrawn_at.is_(None),
+    ]
+    return [*found, UserFeedback.subject == subject] if subject is not None else found
+
+
+def blank_prompts(session: Session, *, feedback_ids: Collection[UUID]) -> None:
+    """Empty the prompts of training rows; no manifest with them can be read again."""
+    session.execute(
+        update(TrainingData).where(is_among(TrainingData.feedback_id, feedback_ids)).values(prompt=""),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def updates_with(session: Session, *, feedback_ids: Collection[UUID]) -> Sequence[ModelUpdate]:
+    """Updates that trained on any of these, newest first, locked."""
+    holders = select(TrainingData.model_update_id).where(is_among(TrainingData.feedback_id, feedback_ids))
+    query = select(ModelUpdate).where(ModelUpdate.id.in_(holders))
+    query = query.order_by(ModelUpdate.created_at.desc(), ModelUpdate.id).with_for_update()
+    return session.scalars(query, execution_options={"populate_existing": True}).all()
+
+
+def adapters_of(session: Session, *, update_ids: Collection[UUID]) -> dict[UUID, Adapter]:
+    """Update → the adapter that it made."""
+    query = select(Adapter).where(Adapter.model_update_id.in_(update_ids))
+    return {adapter.model_update_id: adapter for adapter in session.scalars(query) if adapter.model_update_id}
+
+
+def take_back(session: Session, row: ModelUpdate, *, clean_within: timedelta | None) -> None:
+    """Mark an update as holding withdrawn feedback; `clean_within` is for one that has to be replaced."""
+    row.taken_back_at = func.coalesce(ModelUpdate.taken_back_at, func.now())
+    if clean_within is not None:
+        row.clean_by = func.coalesce(ModelUpdate.clean_by, func.now() + clean_within)
+    session.flush()
+    session.refresh(row)
+
+
+def cancel_if_free(session: Session, *, tenant_id: UUID, job_id: UUID) -> None:
+    """Ask a job to stop, unless its worker is writing its row just now: waiting for it could wait for each other."""
+    query = select(Job.id).where(Job.id == job_id).with_for_update(skip_locked=True)
+    if session.scalar(query) is not None:
+        jobs.request_cancel(session, tenant_id=tenant_id, job_id=job_id)
