@@ -22,7 +22,7 @@ class SelectionPolicy(Specification):
     burst_count: Annotated[Int, Field(ge=2)] = Field(
         default=60, description="opinions of one user within burst_seconds that put all of the burst in quarantine"
     )
-    burst_seconds: Annotated[Float, Field(gt=0)] = 60.0
+    burst_seconds: Annotated[Float, Field(gt=0)] = Field(default=60.0, description="within which a burst lies")
     duplicate_distance: Share = Field(default=0.02, description="pictures nearer than this are the same picture")
     min_overlap: Annotated[Int, Field(ge=1)] = Field(
         default=5, description="opinions shared with others before a rater's agreement is judged"
@@ -65,20 +65,30 @@ class RolloutPolicy(Specification):
 class UpdatePolicy(Specification):
     """A tenant's policy for one base model. Times are in hours."""
 
-    enabled: Bool = True
-    min_new_labels: Annotated[Int, Field(ge=1)] = 200
+    enabled: Bool = Field(default=True, description="whether updates start by themselves")
+    min_new_labels: Annotated[Int, Field(ge=1)] = Field(
+        default=200, description="opinions that started no update yet, below which none starts"
+    )
     many_new_labels: Annotated[Int, Field(ge=1)] = Field(
         default=500, description="so many start an update without waiting for the oldest to age"
     )
-    min_users: Annotated[Int, Field(ge=1)] = 10
-    cooldown_hours: Annotated[Float, Field(ge=0)] = 24.0
+    min_users: Annotated[Int, Field(ge=1)] = Field(default=10, description="who gave the new labels")
+    cooldown_hours: Annotated[Float, Field(ge=0)] = Field(
+        default=24.0, description="after an update has ended, in which none starts"
+    )
     max_age_hours: Annotated[Float, Field(ge=0)] = Field(
         default=72.0, description="age of the oldest new label that starts an update"
     )
     alarm_like_rate: Share = Field(default=0.3, description="a like rate below this starts an update")
-    alarm_min_thumbs: Annotated[Int, Field(ge=1)] = 50
-    min_pairs: Annotated[Int, Field(ge=1)] = Field(default=20, description="fewer, and too few likes: no training")
-    min_likes: Annotated[Int, Field(ge=1)] = 32
+    alarm_min_thumbs: Annotated[Int, Field(ge=1)] = Field(
+        default=50, description="new thumbs that a like rate needs to alarm"
+    )
+    min_pairs: Annotated[Int, Field(ge=1)] = Field(
+        default=20, description="of pictures; fewer, and too few likes: no training"
+    )
+    min_likes: Annotated[Int, Field(ge=1)] = Field(
+        default=32, description="likes and dislikes; fewer, and too few pairs: no training"
+    )
     approval_below: Annotated[Int, Field(ge=0)] = Field(
         default=200, description="opinions trained on, below which a person has to approve"
     )
@@ -89,7 +99,7 @@ class UpdatePolicy(Specification):
         default=72.0, description="by when an update without withdrawn feedback has replaced the one with it"
     )
     adapter_name: Name | None = Field(default=None, description="defaults to the model's name with -learned")
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="of the training and of the pictures that are judged")
     recipe: PreferenceRecipe = PreferenceRecipe()
     selection: SelectionPolicy = SelectionPolicy()
     gates: Gates = Gates()
