@@ -1,28 +1,19 @@
 """Lineage: what made a picture, an adapter or an update what it is, and what came of a word of feedback."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from core.domain.errors import NotFound
-from core.domain.lineage import Direction, Place, Section, make_place, not_a_place, read_place
+from core.domain.lineage import Direction, Place, Section, not_a_place, read_place
 from core.infra.repository import lineage as rows
 from core.infra.repository.lineage import Ids
-from core.infra.table import (
-    Adapter,
-    Artifact,
-    Job,
-    ModelUpdate,
-    TrainingData,
-    TrainingExclusion,
-    Transition,
-    UserFeedback,
-)
+from core.infra.table import Adapter, Artifact, Job, ModelUpdate, Transition, UserFeedback
 from core.services import adapter as adapters
 from core.services import image as images
+from core.services.lineage_page import Part, TracedRow, read_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +46,6 @@ class TracedUpdate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TracedRow:
-    """A word of feedback on one picture. `use` says how an update treated it, None for the feedback by itself."""
-
-    depth: int
-    feedback: UserFeedback
-    image: Artifact
-    use: TrainingData | TrainingExclusion | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trace:
     """One direction of a lineage, nearest first. It is incomplete where the walk ended before the way did."""
 
@@ -81,16 +62,6 @@ class Traces:
 
     up: Trace | None
     down: Trace | None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One list of rows of a trace, and the feedback that it is about; None for all of the update's."""
-
-    section: Section
-    update_id: UUID | None
-    depth: int
-    given: Ids | None
 
 
 def of_image(session: Session, question: Question, *, image_id: UUID) -> tuple[Artifact, Job, Traces]:
@@ -139,7 +110,7 @@ def _both(session: Session, question: Question, *, drawn_with: set[UUID], given:
     if place is None or place.direction is Direction.UP:
         up = _up(session, question, drawn_with=drawn_with, place=place)
     if place is None or place.direction is Direction.DOWN:
-        itself = _Part(Section.GIVEN, None, 0, given)
+        itself = Part(Section.GIVEN, None, 0, given)
         down = _down(session, question, given=given, begins_with=(itself,), place=place)
     return Traces(up, down)
 
@@ -161,14 +132,14 @@ def _up(session: Session, question: Question, *, drawn_with: set[UUID], place: P
     found = rows.adapters_by_id(session, tenant_id=question.tenant_id, adapter_ids=depths)
     made_by = {each.model_update_id: depths[each.id] for each in found if each.model_update_id is not None}
     updates = _updates(session, question, made_by)
-    parts = [_Part(Section.USED, each.update.id, each.depth, None) for each in updates]
-    shown, cursor = _page(session, question, parts, Direction.UP, place)
+    parts = [Part(Section.USED, each.update.id, each.depth, None) for each in updates]
+    shown, cursor = read_page(session, parts, direction=Direction.UP, place=place, limit=question.limit)
     traced = _adapters(session, {each: depths[each.id] for each in found})
     return Trace(adapters=traced, updates=updates, rows=shown, next_cursor=cursor, is_complete=is_complete)
 
 
 def _down(
-    session: Session, question: Question, *, given: Ids, begins_with: Sequence[_Part], place: Place | None
+    session: Session, question: Question, *, given: Ids, begins_with: Sequence[Part], place: Place | None
 ) -> Trace:
     """Updates that used the feedback, their adapters, the updates that used feedback on their pictures, and on."""
     tenant_id = question.tenant_id
@@ -191,10 +162,10 @@ def _down(
     parts = list(begins_with)
     for each in listed:
         if each.update.id in depths:
-            parts.append(_Part(Section.USED, each.update.id, each.depth, given_at[each.depth - 1]))
+            parts.append(Part(Section.USED, each.update.id, each.depth, given_at[each.depth - 1]))
         if each.update.id in left_out:
-            parts.append(_Part(Section.LEFT_OUT, each.update.id, 1, given))
-    shown, cursor = _page(session, question, parts, Direction.DOWN, place)
+            parts.append(Part(Section.LEFT_OUT, each.update.id, 1, given))
+    shown, cursor = read_page(session, parts, direction=Direction.DOWN, place=place, limit=question.limit)
     traced = _adapters(session, made)
     return Trace(adapters=traced, updates=listed, rows=shown, next_cursor=cursor, is_complete=is_complete)
 
@@ -229,46 +200,3 @@ def _adapters(session: Session, depths: Mapping[Adapter, int]) -> list[TracedAda
         for adapter, depth in depths.items()
     ]
     return sorted(traced, key=lambda each: (each.depth, each.adapter.created_at, each.adapter.id))
-
-
-def _page(
-    session: Session, question: Question, parts: Sequence[_Part], direction: Direction, place: Place | None
-) -> tuple[list[TracedRow], str | None]:
-    """The rows behind `place`, part by part, and the cursor of the next page."""
-    found: list[tuple[Place, TracedRow]] = []
-    for part, after in _from(parts, place):
-        room = question.limit + 1 - len(found)
-        if room <= 0:
-            break
-        for row in _rows(session, part, after=after, limit=room):
-            row_id = row.use.id if isinstance(row.use, TrainingData) else row.feedback.id
-            found.append((Place(direction, part.section, part.update_id, row_id), row))
-    shown = found[: question.limit]
-    cursor = make_place(shown[-1][0]) if len(found) > len(shown) else None
-    return [row for _, row in shown], cursor
-
-
-def _from(parts: Sequence[_Part], place: Place | None) -> Iterator[tuple[_Part, UUID | None]]:
-    if place is None:
-        yield from ((part, None) for part in parts)
-        return
-    names = [(part.section, part.update_id) for part in parts]
-    if (place.section, place.update_id) not in names:
-        raise not_a_place()
-    start = names.index((place.section, place.update_id))
-    yield parts[start], place.row_id
-    yield from ((part, None) for part in parts[start + 1 :])
-
-
-def _rows(session: Session, part: _Part, *, after: UUID | None, limit: int) -> Iterator[TracedRow]:
-    found: Sequence[Sequence[Any]]
-    if part.update_id is None:
-        assert part.given is not None
-        found = [(None, *row) for row in rows.given_rows(session, given=part.given, after=after, limit=limit)]
-    elif part.section is Section.LEFT_OUT:
-        assert part.given is not None
-        found = rows.left_out_rows(session, update_id=part.update_id, given=part.given, after=after, limit=limit)
-    else:
-        found = rows.used_rows(session, update_id=part.update_id, given=part.given, after=after, limit=limit)
-    for use, feedback, image in found:
-        yield TracedRow(depth=part.depth, feedback=feedback, image=image, use=use)
