@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from core.domain.preference import HeldOutLook, PreferenceKind, PreferenceRow
-from worker.engine.denoiser import Condition
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
 from worker.training.learner import Learner
 from worker.training.opinion_shelf import OpinionShelf
-from worker.training.preference_data import by_content, content_key
+from worker.training.preference_data import by_content, content_key, lay_out
 
 MOST_LOOKED_AT = 64
 """Held-out opinions in a look; an evaluation afterwards sees all of them."""
@@ -25,17 +24,12 @@ class HeldOut:
     """
 
     def __init__(self, rows: Sequence[PreferenceRow], shelf: OpinionShelf, learner: Learner) -> None:
-        self._learner = learner
-        rows = by_content(rows)[:MOST_LOOKED_AT]
-        self._pairs = [row for row in rows if row.kind is PreferenceKind.PAIR]
-        self._singles = [row for row in rows if row.kind is not PreferenceKind.PAIR]
-        self._signs = torch.tensor([1.0 if row.kind is PreferenceKind.LIKED else -1.0 for row in self._singles])
-        shown = [*self._pairs, *self._pairs, *self._singles]
-        refs = [ref for row in self._pairs for ref in (row.picture,)]
-        self._shelf, self._shown = shelf, shown
-        rejected = [row.rejected for row in self._pairs if row.rejected is not None]
-        self._digests = [ref.sha256 for ref in (*refs, *rejected, *(row.picture for row in self._singles))]
-        self._seeds = [content_key(row) for row in shown]
+        self._learner, self._shelf = learner, shelf
+        rows = sorted(by_content(rows)[:MOST_LOOKED_AT], key=lambda row: row.rejected is None)
+        self._digests, self._pairs = lay_out(rows)
+        self._shown = [*rows[: self._pairs], *rows]
+        kinds = [row.kind for row in rows[self._pairs :]]
+        self._signs = torch.tensor([-1.0 if kind is PreferenceKind.DISLIKED else 1.0 for kind in kinds])
         self._reference: torch.Tensor | None = None
 
     def look(self, step: int) -> HeldOutLook:
@@ -48,7 +42,7 @@ class HeldOut:
                 self._learner.switch(True)
         errors, reference = self._errors(), self._reference
         rewards = reference - errors
-        count = len(self._pairs)
+        count = self._pairs
         single = rewards[2 * count :]
         zero = single.median() if len(single) else single.new_zeros(())
         margins = torch.cat([rewards[:count] - rewards[count : 2 * count], self._signs * (single - zero)])
@@ -63,7 +57,6 @@ class HeldOut:
 
     def _errors(self) -> torch.Tensor:
         latents = torch.cat([self._shelf.latent(sha256) for sha256 in self._digests])
-        condition: Condition = self._shelf.condition([row.prompt for row in self._shown])
-        return mean_errors(
-            self._learner.denoiser, latents, condition, timesteps=FIXED_TIMESTEPS, seeds=self._seeds, batch_size=32
-        )
+        condition = self._shelf.condition([row.prompt for row in self._shown])
+        seeds = [content_key(row) for row in self._shown]  # both pictures of a pair have the row's
+        return mean_errors(self._learner.denoiser, latents, condition, timesteps=FIXED_TIMESTEPS, seeds=seeds)

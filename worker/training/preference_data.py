@@ -77,6 +77,14 @@ def by_content(rows: Sequence[PreferenceRow]) -> list[PreferenceRow]:
     return sorted(rows, key=lambda row: (content_key(row), row.weight))
 
 
+def lay_out(rows: Sequence[PreferenceRow]) -> tuple[list[str], int]:
+    """Digests of the pictures of rows, of which pairs come first: chosen, rejected, single ones. And how many pairs."""
+    chosen = [row.picture.sha256 for row in rows if row.rejected is not None]
+    rejected = [row.rejected.sha256 for row in rows if row.rejected is not None]
+    single = [row.picture.sha256 for row in rows if row.rejected is None]
+    return [*chosen, *rejected, *single], len(chosen)
+
+
 def class_factors(rows: Sequence[PreferenceRow]) -> dict[PreferenceKind, float]:
     """What single opinions' weights are multiplied by, so that likes weigh 1 to 4/3 times as much as dislikes in all.
 
@@ -133,18 +141,15 @@ class PreferenceSource:
         return self._plan.spec.steps * self._plan.spec.gradient_accumulation
 
     def _batch(self, number: int, *, comes_again: bool) -> PreferenceBatch:
-        uses = self._uses(number)
-        pairs = [use for use in uses if use.row.rejected is not None]
-        singles = [use for use in uses if use.row.rejected is None]
-        shown = [*pairs, *pairs, *singles]
-        sides = [use.row.picture for use in pairs] + [use.row.rejected for use in pairs]
-        refs = [ref for ref in (*sides, *(use.row.picture for use in singles)) if ref is not None]
-        latents = torch.cat([self._shelf.latent(ref.sha256) for ref in refs])
+        uses = sorted(self._uses(number), key=lambda use: use.row.rejected is None)
+        digests, pairs = lay_out([use.row for use in uses])
+        shown = [*uses[:pairs], *uses]
+        latents = torch.cat([self._shelf.latent(sha256) for sha256 in digests])
         condition = self._shelf.condition([use.row.prompt for use in shown])
         noise = torch.stack([self._noise(use, latents.shape[1:]) for use in shown]).to(latents.device)
         timesteps = torch.tensor([self._timestep(use) for use in shown], device=latents.device)
-        likes = [use.weight * (use.row.kind is not PreferenceKind.DISLIKED) for use in (*pairs, *singles)]
-        signs = [-1.0 if use.row.kind is PreferenceKind.DISLIKED else 1.0 for use in singles]
+        likes = [0.0 if use.row.kind is PreferenceKind.DISLIKED else use.weight for use in uses]
+        signs = [-1.0 if use.row.kind is PreferenceKind.DISLIKED else 1.0 for use in uses[pairs:]]
         return PreferenceBatch(
             latents=latents,
             condition=condition,
@@ -153,10 +158,10 @@ class PreferenceSource:
             reference=self._reference(
                 number, latents, condition, timesteps=timesteps, noise=noise, comes_again=comes_again
             ),
-            pairs=len(pairs),
-            weights=latents.new_tensor([use.weight for use in (*pairs, *singles)]),
+            pairs=pairs,
+            weights=latents.new_tensor([use.weight for use in uses]),
             signs=latents.new_tensor(signs),
-            liked=latents.new_tensor([*likes[: len(pairs)], *([0.0] * len(pairs)), *likes[len(pairs) :]]),
+            liked=latents.new_tensor([*likes[:pairs], *([0.0] * pairs), *likes[pairs:]]),
         )
 
     def _uses(self, number: int) -> list["_Use"]:
