@@ -99,9 +99,12 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
+        may_be_left_out = self.body_field is not None and not self.body_field.field_info.is_required()
 
         async def handle_strictly(request: Request) -> Response:
-            if takes_json and not is_json(request.headers.get("content-type", "")):
+            content_type = request.headers.get("content-type")
+            is_left_out = may_be_left_out and content_type is None
+            if takes_json and not is_left_out and not is_json(content_type or ""):
                 raise HTTPException(415, "Send a JSON body with Content-Type: application/json.")
             return await handle(StrictRequest(request.scope, request.receive))
 

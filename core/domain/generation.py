@@ -73,7 +73,24 @@ class GenerationSpec(Specification):
     seed: Seed | None = None
     num_images: Annotated[Int, Field(ge=1, le=16)] = 1
     scheduler: SchedulerName | None = None
-    adapters: Annotated[tuple[AdapterChoice, ...], Field(max_length=8)] = ()
+    adapters: (
+        Annotated[
+            tuple[AdapterChoice, ...],
+            Field(max_length=8, description="left out: whatever serves best now; []: the bare base model"),
+        ]
+        | None
+    ) = None
+    user_ref: (
+        Annotated[
+            Text,
+            Field(
+                min_length=1,
+                max_length=200,
+                description="your own name of the user who asks: in a live comparison he stays on one side",
+            ),
+        ]
+        | None
+    ) = None
     init_image: (
         Annotated[
             Text,
@@ -156,6 +173,11 @@ class GenerationPlan(Specification):
         if self.assignment is not None and self.assignment.arms[index] is Arm.CHALLENGER:
             return self.assignment.challenger
         return self.adapters
+
+    def part(self, first: int, count: int = 1) -> Self:
+        """The plan that draws `count` neighbouring images of one arm, from image `first` on, as if they were all."""
+        alone = {"seed": self.seed + first, "num_images": count, "adapters": self.adapters_of(first)}
+        return self.model_copy(update=alone | {"assignment": None})
 
     @property
     def denoising_steps(self) -> int:

@@ -3,6 +3,11 @@
 import hashlib
 import random
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from core.domain.value import Specification, Text
 
 
 class Arm(StrEnum):
@@ -37,6 +42,12 @@ class RolloutOutcome(StrEnum):
     KEPT = "kept"
     ROLLED_BACK = "rolled_back"
     SUPERSEDED = "superseded"
+
+
+class MoveSpec(Specification):
+    """Why a person promotes or rolls back."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=2000)] | None = None
 
 
 def bucket_of(rollout_id: str, user_ref: str) -> float:

@@ -29,10 +29,11 @@ class RolloutEvidence(Specification):
     """What is known of a rollout. Evidence of 1 says nothing; 1 / false_alarm decides.
 
     `opinions` are all current ones on its pictures, `wins` and `losses` the challenger's comparisons. `recorded` is
-    what people said of the incumbent's pictures before the rollout began.
+    what people said of the incumbent's pictures before the rollout began. `newest_at`: of opinions, seconds since 1970.
     """
 
     opinions: Int = 0
+    newest_at: Float | None = None
     users: Int = 0
     wins: Int = 0
     losses: Int = 0

@@ -18,6 +18,7 @@ from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
 from core.infra.repository import base_model as base_models
 from core.infra.repository import lock
+from core.infra.repository import rollout as rollouts
 from core.infra.settings import Settings
 from core.infra.table import Adapter
 from core.services import model as models
@@ -182,7 +183,7 @@ def delete(session: Session, *, tenant_id: UUID, adapter_id: UUID, store: Object
 
     Raises:
         NotFound: no such adapter, or another tenant's.
-        Conflict: a job still needs it, feedback speaks of it, or it serves as champion or canary.
+        Conflict: a job still needs it, feedback speaks of it, it serves as champion or canary, or was compared live.
     """
     adapter = _own(session, tenant_id, adapter_id, for_update=True)
     label = f"{adapter.name}@{adapter.version}"
@@ -190,6 +191,8 @@ def delete(session: Session, *, tenant_id: UUID, adapter_id: UUID, store: Object
         raise Conflict(f"A job that has not ended uses {label}; cancel it, or wait for its end.")
     if adapter.stage in (AdapterStage.CHAMPION, AdapterStage.CANARY):
         raise Conflict(f"{label} is the {adapter.stage} of its base model.")
+    if rollouts.names(session, adapter):
+        raise Conflict(f"{label} takes or took part in a live comparison, so it has to stay.")
     if adapters.is_judged(session, adapter):
         raise Conflict(f"People have rated images of {label}, so it has to stay.")
     if adapter.job_id is None:

@@ -33,6 +33,7 @@ from core.infra.task_queue import TaskQueue
 from core.services import job as jobs
 from core.services.job import Accepted, Submission
 from core.services.model_memory import ModelMemory
+from core.services.serving import Served, serve
 from core.services.terms import Terms
 
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
@@ -83,10 +84,10 @@ def submit(
     model = None
     with problems.gather():
         model = memory.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
-    chosen = _resolve(session, spec.adapters, terms.tenant_id, problems)
+    chosen = _resolve(session, spec.adapters or (), terms.tenant_id, problems)
     if model is not None:
         _check_fit(session, chosen, model, problems)
-        plan = _plan(spec, model, chosen, image)
+        plan = _plan(spec, model, _served(session, spec, terms.tenant_id, model.id, chosen), image)
         if plan.width * plan.height > settings.max_pixels:
             problems.add("width", f"width * height must be at most {settings.max_pixels} pixels")
     problems.raise_any()
@@ -121,7 +122,13 @@ def work_units(plan: GenerationPlan) -> float:
     return plan.denoising_steps * plan.num_images * passes * (plan.width * plan.height) / _LATENT_PIXELS
 
 
-def _plan(spec: GenerationSpec, model: StableDiffusion, chosen: list[_Chosen], image: _Image | None) -> GenerationPlan:
+def _served(session: Session, spec: GenerationSpec, tenant_id: UUID, model_id: UUID, chosen: list[_Chosen]) -> Served:
+    if spec.adapters is not None:
+        return Served(tuple(_pinned(each.choice, each.adapter) for each in chosen))
+    return serve(session, tenant_id=tenant_id, model_id=model_id, user_ref=spec.user_ref, num_images=spec.num_images)
+
+
+def _plan(spec: GenerationSpec, model: StableDiffusion, served: Served, image: _Image | None) -> GenerationPlan:
     defaults = GenerationDefaults.model_validate(model.defaults)
     return GenerationPlan(
         prompt=spec.prompt,
@@ -134,7 +141,8 @@ def _plan(spec: GenerationSpec, model: StableDiffusion, chosen: list[_Chosen], i
         seed=secrets.randbelow(_SEEDS) if spec.seed is None else spec.seed,
         num_images=spec.num_images,
         scheduler=spec.scheduler or defaults.scheduler,
-        adapters=tuple(_pinned(each.choice, each.adapter) for each in chosen),
+        adapters=served.adapters,
+        assignment=served.assignment,
         init_image_key=image.key if image else None,
         strength=None if spec.init_image is None else spec.strength or defaults.strength,
         output_format=spec.output_format,

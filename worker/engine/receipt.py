@@ -52,7 +52,7 @@ def encode_image(image: Image.Image, plan: GenerationPlan) -> bytes:
 
 def plan_of(plan: GenerationPlan, index: int) -> GenerationPlan:
     """The plan that makes image `index` of a plan again, alone."""
-    return plan.model_copy(update={"seed": plan.seed + index, "num_images": 1})
+    return plan.part(index)
 
 
 def canonical_json(plan: GenerationPlan) -> str:

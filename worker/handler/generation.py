@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+from functools import partial
+from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from PIL import Image
 
@@ -25,14 +28,23 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         Unavailable: the object store is not reachable.
     """
     plan = GenerationPlan.model_validate(run.plan)
-    images = runtime.engine.generate(
-        run.model,
-        plan,
-        init_image=_load_init_image(plan, runtime),
-        on_step=lambda step, steps: run.report(step=step, steps=steps, message="denoising"),
-        should_stop=run.should_stop,
-    )
+    init_image = _load_init_image(plan, runtime)
+    images: list[Image.Image] = []
+    for _, neighbours in groupby(range(plan.num_images), key=plan.arm_of):
+        part = plan.part(len(images), len(list(neighbours)))
+        images += runtime.engine.generate(
+            run.model,
+            part,
+            init_image=init_image,
+            on_step=partial(_report, run, plan, len(images)),
+            should_stop=run.should_stop,
+        )
     return Outcome(outputs=[_store(image, index, plan, run, runtime) for index, image in enumerate(images)])
+
+
+def _report(run: Run, plan: GenerationPlan, drawn: int, step: int, _steps: int) -> None:
+    done, steps = drawn * plan.denoising_steps, plan.num_images * plan.denoising_steps
+    run.report(step=done + step, steps=steps, message="denoising")
 
 
 def _load_init_image(plan: GenerationPlan, runtime: Runtime) -> Image.Image | None:
@@ -45,7 +57,8 @@ def _load_init_image(plan: GenerationPlan, runtime: Runtime) -> Image.Image | No
 
 
 def _store(image: Image.Image, index: int, plan: GenerationPlan, run: Run, runtime: Runtime) -> Output:
-    file = encode_image(image, plan_of(plan, index))
+    alone = plan_of(plan, index)
+    file = encode_image(image, alone)
     content_type = plan.output_format.content_type
     key = object_key.output(job_id=run.job_id, claim_epoch=run.claim_epoch, name=f"{index}.{plan.output_format}")
     runtime.store.put(key, file, content_type=content_type)
@@ -57,9 +70,11 @@ def _store(image: Image.Image, index: int, plan: GenerationPlan, run: Run, runti
         sha256=hashlib.sha256(file).hexdigest(),
         width=image.width,
         height=image.height,
-        seed=plan.seed + index,
-        adapters=_credits(plan),
+        seed=alone.seed,
+        adapters=_credits(alone),
         perceptual_hash=perceptual_hash(image),
+        rollout_id=None if plan.assignment is None else UUID(plan.assignment.rollout_id),
+        arm=plan.arm_of(index),
     )
 
 

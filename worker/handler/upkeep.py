@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy.orm import Session
 
 from core.domain.errors import LorikeetError
 from core.infra.task_queue import TaskQueue
-from core.services import upkeep
+from core.services import live_test, upkeep
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
@@ -21,10 +23,18 @@ def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
     settings = runtime.settings
     _attempt(runtime, lambda session: upkeep.sweep(session, stall_seconds=settings.stall_seconds))
     _attempt(runtime, lambda session: upkeep.ring_waiting(session, queue=queue, ring_seconds=settings.ring_seconds))
+    _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
         retention = timedelta(days=settings.retention_days)
         _attempt(runtime, upkeep.forget)
         _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+
+
+def _look_at_rollouts(runtime: Runtime, *, with_work: bool) -> None:
+    found: list[tuple[UUID, UUID]] = []
+    _attempt(runtime, lambda session: found.extend(live_test.running(session)))
+    for tenant_id, model_id in found:
+        _attempt(runtime, partial(live_test.look, tenant_id=tenant_id, model_id=model_id, with_work=with_work))
 
 
 def _attempt(runtime: Runtime, part: Callable[[Session], object]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Integer, exists, func, select, union_all
+from sqlalchemy import Integer, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from core.domain.adapter import AdapterRef, AdapterStage
@@ -17,7 +17,7 @@ _NOT_SERVED = (AdapterStage.CANDIDATE, AdapterStage.REJECTED, AdapterStage.RETIR
 
 def by_ref(session: Session, *, tenant_id: UUID, ref: AdapterRef) -> Adapter | None:
     """The tenant's adapter that a reference means, the newest where several fit; it stays until the commit."""
-    query = select(Adapter).where(Adapter.tenant_id == tenant_id)
+    query = select(Adapter.id).where(Adapter.tenant_id == tenant_id)
     if ref.sha256 is not None:
         query = query.where(Adapter.sha256 == ref.sha256)
     else:
@@ -29,7 +29,9 @@ def by_ref(session: Session, *, tenant_id: UUID, ref: AdapterRef) -> Adapter | N
         else:
             query = query.where(Adapter.stage == ref.alias)
     newest = query.order_by(Adapter.version.desc(), Adapter.created_at.desc()).limit(1)
-    return session.scalars(newest.with_for_update(read=True, key_share=True)).one_or_none()
+    # Locked by id alone: a lock checks its conditions again, and the stage may have changed meanwhile.
+    chosen = select(Adapter).where(Adapter.id == newest.scalar_subquery())
+    return session.scalars(chosen.with_for_update(read=True, key_share=True)).one_or_none()
 
 
 def by_id(session: Session, *, tenant_id: UUID, adapter_id: UUID, for_update: bool = False) -> Adapter | None:
@@ -72,9 +74,9 @@ def highest_version(session: Session, *, tenant_id: UUID, name: str) -> int:
 
 def is_in_use(session: Session, adapter: Adapter) -> bool:
     """Whether a generation that has not ended names it."""
-    job = exists().where(
-        Job.tenant_id == adapter.tenant_id, ACTIVE, Job.plan["adapters"].contains([{"id": str(adapter.id)}])
-    )
+    named = [{"id": str(adapter.id)}]
+    has_part = or_(Job.plan["adapters"].contains(named), Job.plan["assignment"]["challenger"].contains(named))
+    job = exists().where(Job.tenant_id == adapter.tenant_id, ACTIVE, has_part)
     return bool(session.scalar(select(job)))
 
 

@@ -54,6 +54,7 @@ def test_a_request_becomes_a_job_with_a_complete_plan(tenant: Tenancy) -> None:
         "init_image_key": None,
         "strength": None,
         "output_format": "png",
+        "assignment": None,
     }
 
 

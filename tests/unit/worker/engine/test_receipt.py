@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from core.domain.errors import InvalidInput
-from core.domain.generation import GenerationPlan, OutputFormat, ResolvedAdapter
+from core.domain.generation import Assignment, GenerationPlan, OutputFormat, ResolvedAdapter
+from core.domain.rollout import Arm
 from worker.engine.receipt import canonical_json, describe, encode_image, plan_of, read_receipt
 
 MakePlan = Callable[..., GenerationPlan]
@@ -52,6 +53,13 @@ def test_parameters_are_in_the_form_of_automatic1111(make_plan: MakePlan) -> Non
 def test_the_plan_of_one_image_makes_it_alone(make_plan: MakePlan) -> None:
     plan = plan_of(make_plan(seed=10, num_images=4), 3)
     assert (plan.seed, plan.num_images) == (13, 1)
+
+
+def test_the_plan_of_one_image_of_a_comparison_has_its_adapters_and_no_side(make_plan: MakePlan) -> None:
+    arms = (Arm.INCUMBENT, Arm.CHALLENGER)
+    plan = make_plan(num_images=2, assignment=Assignment(rollout_id="r", arms=arms, challenger=(ADAPTER,)))
+    assert [plan_of(plan, index).adapters for index in range(2)] == [(), (ADAPTER,)]
+    assert plan_of(plan, 1) == make_plan(seed=8, adapters=(ADAPTER,))
 
 
 def test_the_same_plan_is_the_same_text(make_plan: MakePlan) -> None:

@@ -3,14 +3,16 @@ import io
 import threading
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from PIL import Image
 
 from core.domain.generation import GenerationPlan
 from core.domain.job import JobKind, JobStatus
+from core.infra.database import Database
 from core.infra.object_store import ObjectStore
-from core.infra.table import Job
+from core.infra.table import Adapter, Job, Rollout
 from tests.job_bench import JobBench
 from tests.tiny_pipeline import save_lora
 from worker.engine.receipt import read_receipt
@@ -89,6 +91,43 @@ def test_an_adapter_changes_its_own_image_only(bench: JobBench, runtime: Runtime
     assert before.sha256 == after.sha256 != adapted.sha256
     assert before.adapters == []
     assert adapted.adapters == [{"id": "17", "name": "style", "version": 2, "weight": 0.8, "text_encoder_weight": 0.8}]
+
+
+def test_each_picture_of_a_comparison_is_the_one_its_receipt_draws_alone(
+    bench: JobBench, runtime: Runtime, store: ObjectStore, adapter: dict[str, Any], rollout_id: UUID
+) -> None:
+    arms = ["incumbent", "challenger", "challenger", "incumbent"]
+    assignment = {"rollout_id": str(rollout_id), "arms": arms, "challenger": [adapter]}
+    job = run(bench, runtime, num_images=4, assignment=assignment)
+    assert job.progress_step == job.progress_steps == 4 * 3
+    assert [image.arm for image in job.artifacts] == arms
+    assert {image.rollout_id for image in job.artifacts} == {rollout_id}
+    for index, image in enumerate(job.artifacts):
+        receipt = read_receipt(store.get(image.object_key)).plan
+        assert receipt is not None
+        assert (receipt.seed, receipt.num_images, receipt.assignment) == (7 + index, 1, None)
+        assert [each.id for each in receipt.adapters] == [each["id"] for each in image.adapters]
+        assert len(image.adapters) == (arms[index] == "challenger")
+        again = run(bench, runtime, **receipt.model_dump(mode="json")).artifacts[0]
+        assert again.sha256 == image.sha256
+
+
+@pytest.fixture
+def rollout_id(database: Database, tenant_id: UUID, model_id: UUID) -> UUID:
+    """A rollout's row; the files of its adapters are not asked for."""
+    with database.transaction() as session:
+        challenger = Adapter(
+            tenant_id=tenant_id, base_model_id=model_id, name="style", version=2, rank=2, alpha=2.0,
+            object_key="none", sha256="0" * 64, size_bytes=1, manifest={},
+        )  # fmt: skip
+        session.add(challenger)
+        session.flush()
+        rollout = Rollout(
+            tenant_id=tenant_id, stable_diffusion_id=model_id, kind="canary", challenger_id=challenger.id, share=0.5
+        )
+        session.add(rollout)
+        session.flush()
+        return rollout.id
 
 
 def test_image_to_image(bench: JobBench, runtime: Runtime, store: ObjectStore) -> None:
