@@ -17,6 +17,7 @@ from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
 from core.infra.repository import worker as workers
 from core.infra.table import Adapter, Artifact, Job, StableDiffusion
+from core.services.settlement import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,10 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> None:
     for position, output in enumerate(outcome.outputs):
         session.add(_artifact(claim, position, output))
     if outcome.adapter is not None:
-        session.add(_adapter(claim, outcome.adapter, outcome.outputs))
+        adapter = _adapter(claim, outcome.adapter, outcome.outputs)
+        if claim.kind is JobKind.MODEL_UPDATE:
+            settle(session, job_id=claim.job_id, adapter=adapter, outcome=outcome)
+        session.add(adapter)
     if outcome.model_facts is not None:
         _mark_ready(session.get_one(StableDiffusion, claim.model.id), outcome.model_facts)
     _learn_rate(session, claim)
