@@ -4,7 +4,8 @@ import time
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+import structlog
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Response
 
 from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId
 from api.json_body import StrictRoute
@@ -12,16 +13,25 @@ from api.runtime import Runtime
 from api.view.feedback import FeedbackView, WithdrawalView, view, view_withdrawal
 from api.view.page import Page
 from core.domain.feedback import FeedbackSpec, UserRef
+from core.infra.table import UserFeedback
 from core.services import feedback as feedbacks
+from core.services import model_update as model_updates
 from core.services import withdrawal as withdrawals
 from core.services.feedback import Author
 
 router = APIRouter(prefix="/api", tags=["feedback"], route_class=StrictRoute)
 
+_log = structlog.get_logger()
+
 
 @router.post("/feedback", status_code=201)
 def record(
-    spec: FeedbackSpec, runtime: RuntimeDep, speaker: Speaker, link: LinkDep, response: Response
+    spec: FeedbackSpec,
+    runtime: RuntimeDep,
+    speaker: Speaker,
+    link: LinkDep,
+    response: Response,
+    afterwards: BackgroundTasks,
 ) -> FeedbackView:
     """Say what a user thinks of an image, or which of two is better; the latest word of a user counts.
 
@@ -30,9 +40,26 @@ def record(
     """
     author = _author(spec, speaker, runtime)
     with runtime.database.transaction() as session:
-        shown = view(feedbacks.record(session, spec, author=author), link)
+        row = feedbacks.record(session, spec, author=author)
+        shown = view(row, link)
+    afterwards.add_task(_consider, runtime, row)
     response.headers["Location"] = shown.urls.self
     return shown
+
+
+def _consider(runtime: Runtime, row: UserFeedback) -> None:
+    """Look whether this was the word that makes an update due; whoever spoke has had the answer by then."""
+    try:
+        with runtime.database.transaction() as session:
+            model_updates.consider(
+                session,
+                tenant_id=row.tenant_id,
+                model_id=row.stable_diffusion_id,
+                queue=runtime.queue,
+                settings=runtime.settings,
+            )
+    except Exception:  # noqa: BLE001  # the feedback is kept, and the clockwork looks again
+        _log.exception("update_not_considered", model_id=str(row.stable_diffusion_id))
 
 
 def _author(spec: FeedbackSpec, tenant_id: UUID | None, runtime: Runtime) -> Author:

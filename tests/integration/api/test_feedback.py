@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import select, text
 
 from core.domain.model_update import ModelUpdateStatus
+from core.domain.policy import SelectionPolicy, UpdatePolicy
 from core.domain.rollout import Arm, RolloutKind
-from core.infra.table import Adapter, ModelUpdate, Rollout, UserFeedback
+from core.infra.table import Adapter, ModelUpdate, Rollout, UpdatePolicyRow, UserFeedback
+from core.services import model_update as model_updates
 from tests.api_bench import Tenancy, encode, lora
 
 
@@ -202,3 +204,28 @@ def test_fifty_at_once_leave_one_word_each(tenant: Tenancy, images: list[str]) -
         assert current == lasting
         counts = session.execute(text("SELECT count(*) FROM user_feedback WHERE superseded_at IS NULL")).scalar_one()
         assert counts == 5
+
+
+def test_the_word_that_makes_an_update_due_starts_it(tenant: Tenancy, images: list[str]) -> None:
+    small = {"min_new_labels": 2, "many_new_labels": 2, "min_users": 2, "min_likes": 1, "cooldown_hours": 0.0}
+    open_to_all = {"max_user_share": 1.0, "held_out_share": 0.0}
+    model = tenant.get("/api/models").json()["items"][0]["id"]
+    with tenant.runtime.database.transaction() as session:
+        policy = UpdatePolicy(**small, selection=SelectionPolicy(**open_to_all)).model_dump(mode="json")
+        session.add(UpdatePolicyRow(tenant_id=tenant.id, stable_diffusion_id=model, policy=policy))
+    first = thumb(tenant, images[0]).json()["id"]
+    assert tenant.get(f"/api/feedback/{first}").json()["counted_in_update_id"] is None
+    last = thumb(tenant, images[1], user_ref="bob").json()["id"]
+    [update] = {tenant.get(f"/api/feedback/{each}").json()["counted_in_update_id"] for each in (first, last)}
+    with tenant.runtime.database.transaction() as session:
+        assert str(session.get_one(ModelUpdate, update).triggered_by_feedback_id) == last
+
+
+def test_what_fails_after_the_feedback_does_not_fail_it(
+    tenant: Tenancy, images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no update today")
+
+    monkeypatch.setattr(model_updates, "consider", fail)
+    assert thumb(tenant, images[0]).status_code == 201
