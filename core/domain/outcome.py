@@ -7,7 +7,6 @@ from uuid import UUID
 from core.domain.adapter import AdapterManifest
 from core.domain.base_model import ModelFacts
 from core.domain.evaluation import EvaluationReport, Verdict
-from core.domain.preference import PreferenceReport
 from core.domain.rollout import Arm
 
 
@@ -41,6 +40,5 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     adapter: AdapterManifest | None = None
     model_facts: ModelFacts | None = None
-    training_report: PreferenceReport | None = None
     report: EvaluationReport | None = None
     verdict: Verdict | None = None

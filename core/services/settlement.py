@@ -25,9 +25,8 @@ def settle(session: Session, *, job_id: UUID, adapter: Adapter, outcome: Outcome
     assert verdict is not None
     adapter.model_update_id = update.id
     begin_adapter(session, adapter, actor="worker", reason="Trained by a model update.")
-    for name in ("training_report", "report", "verdict"):
-        found = getattr(outcome, name)
-        setattr(update, name, found and found.model_dump(mode="json"))
+    update.report = outcome.report.model_dump(mode="json") if outcome.report else None
+    update.verdict = verdict.model_dump(mode="json")
     reason = " ".join(verdict.reasons)
     if update.status not in AT_WORK:
         move_adapter(session, adapter, AdapterStage.REJECTED, actor="worker", reason=f"Its update was {update.status}.")

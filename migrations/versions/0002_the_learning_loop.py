@@ -190,7 +190,7 @@ def upgrade() -> None:
             "policy", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
     )
-    op.add_column("model_update", sa.Column("training_report", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.add_column("model_update", sa.Column("trained", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("model_update", sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("model_update", sa.Column("outcome_reason", sa.Text(), nullable=True))
     op.add_column("model_update", sa.Column("decide_by", sa.DateTime(timezone=True), nullable=True))
@@ -347,7 +347,7 @@ def downgrade() -> None:
     op.drop_column("model_update", "decide_by")
     op.drop_column("model_update", "outcome_reason")
     op.drop_column("model_update", "report")
-    op.drop_column("model_update", "training_report")
+    op.drop_column("model_update", "trained")
     op.drop_column("model_update", "policy")
     op.drop_column("model_update", "trigger")
     op.drop_column("model_update", "replaces_update_id")

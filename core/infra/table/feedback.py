@@ -95,9 +95,9 @@ class UpdatePolicyRow(Base):
 class ModelUpdate(Base):
     """One turn of the wheel, started by the feedback that made it due; at most one in flight per tenant and model.
 
-    `policy` is the policy as it was, `reason` the numbers that made it due, `training_report` what the training saw,
-    `report` what the evaluation found. `taken_back_at` is set when feedback in its training data was withdrawn;
-    `clean_by` is when an update without it has to have replaced it, None once that is so.
+    `policy` is the policy as it was, `reason` the numbers that made it due, `trained` the report and the files of the
+    training, `report` what the evaluation found. `taken_back_at` is set when feedback in its training data was
+    withdrawn; `clean_by` is when an update without it has to have replaced it, None once that is so.
     """
 
     __tablename__ = "model_update"
@@ -127,7 +127,7 @@ class ModelUpdate(Base):
     policy: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     reason: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     manifest_sha256: Mapped[str | None] = mapped_column(Text)
-    training_report: Mapped[dict[str, Any] | None]
+    trained: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
     verdict: Mapped[dict[str, Any] | None]
     outcome_reason: Mapped[str | None] = mapped_column(Text)

@@ -18,6 +18,7 @@ from core.domain.update_plan import UpdatePlan
 from core.infra.repository import model_update as update_rows
 from core.infra.table import UserFeedback
 from core.services import model_update as updates
+from core.services import policy as policies
 from core.services.tenant import create_tenant
 from core.services.terms import Terms
 from tests.learning_bench import LearningBench
@@ -77,7 +78,7 @@ def test_two_that_look_at_once_start_one_update(bench: LearningBench) -> None:
     def look(_: int) -> UUID | None:
         barrier.wait()
         update = bench.consider()
-        return update and update.id
+        return update.id if update else None
 
     with ThreadPoolExecutor(8) as pool:
         found = [each for each in pool.map(look, range(8)) if each]
@@ -128,12 +129,12 @@ def test_too_little_after_the_rules_trains_nothing_and_is_not_tried_at_every_wor
     assert counted(bench) == {None: 8}
     missing = "8 of 20 pairs and 0 of 20 likes and dislikes are left by the rules of selection"
     with bench.database.transaction() as session:
-        kept = updates.policies.selected_lately(session, **bench.pair)
+        kept = policies.selected_lately(session, **bench.pair)
     assert kept == {"missing": missing, "pairs": 8, "likes": 0, "again_at": 14}
     bench.choose_many(5)
     assert bench.consider() is None
     with bench.database.transaction() as session:
-        assert updates.policies.selected_lately(session, **bench.pair) == kept  # not looked at again
+        assert policies.selected_lately(session, **bench.pair) == kept  # not looked at again
     bench.choose_many(7)
     update = bench.consider()
     assert update is not None and update.reason["counts"]["pairs"] == 20

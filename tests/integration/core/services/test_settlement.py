@@ -1,17 +1,33 @@
 """A verdict becomes true with the end of its job, or not at all."""
 
+from datetime import timedelta
+
 import pytest
 
 from core.domain.errors import JobCanceled, OwnershipLost
 from core.domain.evaluation import Decision
 from core.domain.job import JobStatus
 from core.domain.model_update import ModelUpdateStatus
+from core.domain.outcome import Output
+from core.domain.preference import PreferenceReport
 from core.domain.update_plan import UpdatePlan
 from core.infra.repository import rollout as rollouts
 from core.services import run as runs
 from core.services import update_run
 from core.services.run import Claim
 from tests.learning_bench import REPORT, LearningBench
+
+TRAINING_REPORT = PreferenceReport(
+    steps=4,
+    best_step=4,
+    first_loss=0.7,
+    last_loss=0.6,
+    final_beta=100.0,
+    stop_reason="all 4 steps were taken",
+    looks=(),
+    resumed_from_step=0,
+    execution_seconds=1.0,
+)
 
 
 def planned(bench: LearningBench) -> Claim:
@@ -80,7 +96,7 @@ def test_the_worker_shows_the_phase_and_a_resumed_run_does_not_go_back(bench: Le
     assert enter(ModelUpdateStatus.TRAINING, claim) == "training"
     assert enter(ModelUpdateStatus.EVALUATING, claim) == "evaluating"
     with bench.database.transaction() as session:
-        runs.give_back(session, claim, delay=runs.timedelta(0))
+        runs.give_back(session, claim, delay=timedelta(0))
     with pytest.raises(OwnershipLost):
         enter(ModelUpdateStatus.EVALUATING, claim)
     again = bench.claim()
@@ -96,8 +112,24 @@ def test_the_worker_reads_what_was_frozen_and_who_serves(bench: LearningBench) -
     plan = UpdatePlan.model_validate(claim.plan)
     with bench.database.transaction() as session:
         assert len(update_run.read_manifest(session, plan).rows) == 12
-        assert update_run.rater_count(session, plan) == 3
-        found = update_run.read_champion(session, claim, plan)
-        assert found is not None and (found.id, found.version) == (str(champion.id), 1)
+        bar = update_run.read_bar(session, claim, plan)
+        assert bar.champion is not None and (bar.champion.id, bar.champion.version) == (str(champion.id), 1)
+        assert (bar.raters, bar.defaults.width) == (3, 64)
         clean = plan.model_copy(update={"is_clean_retrain": True})
-        assert update_run.read_champion(session, claim, clean) is None
+        assert update_run.read_bar(session, claim, clean).champion is None
+
+
+def test_what_is_trained_is_found_by_the_next_run_and_no_other_may_say_so(bench: LearningBench) -> None:
+    claim = planned(bench)
+    update_id = UpdatePlan.model_validate(claim.plan).update_id
+    file = Output(type="adapter", object_key="k", content_type="x", size_bytes=1, sha256="0" * 64)
+    trained = update_run.Trained(report=TRAINING_REPORT, outputs=[file])
+    with bench.database.transaction() as session:
+        assert update_run.find_trained(session, update_id=update_id) is None
+        update_run.keep_trained(session, claim, trained, update_id=update_id)
+    with bench.database.transaction() as session:
+        runs.give_back(session, claim, delay=timedelta(0))
+    with bench.database.transaction() as session:
+        assert update_run.find_trained(session, update_id=update_id) == trained
+    with bench.database.transaction() as session, pytest.raises(OwnershipLost):
+        update_run.keep_trained(session, claim, trained, update_id=update_id)
