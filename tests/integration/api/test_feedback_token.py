@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
 
 from core.domain.feedback_token import TokenSigner
 from tests.api_bench import Tenancy
@@ -46,9 +45,9 @@ def test_a_token_rates_its_image_once(tenant: Tenancy, outputs: list[dict[str, A
     assert like(tenant, outputs[1]).status_code == 201
 
 
-def test_its_user_is_who_asked_for_the_image(tenant: Tenancy, outputs: list[dict[str, Any]]) -> None:
-    with tenant.runtime.database.transaction() as session:
-        session.execute(text("""UPDATE job SET spec = spec || '{"user_ref": "ann"}' WHERE kind = 'generation'"""))
+def test_its_user_is_who_asked_for_the_image(tenant: Tenancy) -> None:
+    tenant.register_model()
+    outputs = tenant.draw_several(count=2, user_ref="ann")
     earlier = {"kind": "thumb", "image_id": outputs[0]["id"], "liked": False, "user_ref": "ann"}
     assert tenant.post("/api/feedback", json=earlier).status_code == 201
     assert like(tenant, outputs[0]).json()["user_ref"] == "ann"

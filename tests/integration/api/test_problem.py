@@ -99,6 +99,9 @@ def test_the_documentation_names_every_route(tenant: Tenancy) -> None:
         "/api/models/{model_id}",
         "/api/images/{image_id}",
         "/api/images/{artifact_id}/content",
+        "/api/feedback",
+        "/api/feedback/{feedback_id}",
+        "/api/users/{user_ref}/feedback",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -126,6 +129,15 @@ FIELDS = (
     "name",
     "images",
     "source",
+    "kind",
+    "image_id",
+    "rating",
+    "chosen",
+    "rejected",
+    "comment",
+    "tags",
+    "user_ref",
+    "feedback_token",
 )
 
 
@@ -133,13 +145,16 @@ FIELDS = (
 def test_no_json_whatsoever_surprises_the_api(tenant: Tenancy) -> None:
     @effort(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(
-        st.sampled_from(["generate", "fine-tune", "models", "datasets"]),
-        st.dictionaries(st.sampled_from(FIELDS) | text, values),
+        st.sampled_from(["generate", "fine-tune", "models", "datasets", "feedback"]),
+        st.dictionaries(st.sampled_from(FIELDS) | text, values | st.sampled_from(["thumb", "rating", "choice"])),
     )
     def send(place: str, body: dict[str, Any]) -> None:
         answer = tenant.post(f"/api/{place}", content=json.dumps(body).encode(), headers=JSON)
         assert answer.status_code in (201, 202, 409, 422), (body, answer.text)
         if answer.status_code == 422:
             assert answer.json()["errors"]
+        if place == "feedback":  # a body may bring a token in place of a key
+            keyless = tenant.http.post("/api/feedback", content=json.dumps(body).encode(), headers=JSON)
+            assert keyless.status_code in (401, 422), (body, keyless.text)
 
     send()

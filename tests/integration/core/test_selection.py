@@ -1,6 +1,7 @@
 """Training data out of Postgres: chosen in one query, frozen, read back, and the same without who was forgotten."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -16,6 +17,7 @@ from core.domain.opinion import Rule
 from core.domain.policy import SelectionPolicy
 from core.domain.preference import PreferenceKind
 from core.domain.selection import Selection
+from core.infra.repository import lock
 from core.infra.table import Artifact, Job, ModelUpdate, StableDiffusion, TrainingData, TrainingExclusion, UserFeedback
 from core.services import selection as selections
 from core.services import withdrawal as withdrawals
@@ -186,3 +188,26 @@ def test_without_a_forgotten_user_the_manifest_is_as_if_nothing_had_been_said(wo
     assert world.select(among=looked_at).manifest.digest == never
     with world.bench.database.transaction() as session, pytest.raises(DatasetUnusable, match="withdrawn"):
         selections.read_manifest(session, update_id=update_id)
+
+
+def test_who_withdraws_while_an_update_is_planned_waits_and_finds_it(world: World) -> None:
+    said = world.say(1, liked=True)
+    database = world.bench.database
+
+    def withdraw() -> list[UUID]:
+        with database.transaction() as session:
+            found = withdrawals.withdraw(session, tenant_id=world.tenant_id, feedback_id=said)
+            return [update.id for update in found.updates]
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as session:
+            lock.take(session, "learning", world.tenant_id, world.model_id)
+            chosen = selections.select(session, tenant_id=world.tenant_id, model_id=world.model_id, policy=OPEN)
+            withdrawal = pool.submit(withdraw)
+            row = ModelUpdate(tenant_id=world.tenant_id, stable_diffusion_id=world.model_id)
+            session.add(row)
+            session.flush()
+            selections.freeze(session, row, chosen)
+            with pytest.raises(TimeoutError):
+                withdrawal.result(timeout=0.2)
+        assert withdrawal.result(timeout=30) == [row.id]
