@@ -61,7 +61,7 @@ def promote(
         Conflict: it is the champion already.
     """
     _lock(session, adapter)
-    session.refresh(adapter, with_for_update=True)
+    _hold(session, adapter)
     if adapter.stage == AdapterStage.CHAMPION:
         raise Conflict(f"{label(adapter)} is the champion already.")
     was_proved = _end_own_canary(session, adapter, RolloutOutcome.PROMOTED, reason=reason) and actor == "test"
@@ -101,7 +101,7 @@ def roll_back(session: Session, *, adapter: Adapter, actor: str, reason: str, to
         Conflict: it is neither champion nor canary.
     """
     _lock(session, adapter)
-    session.refresh(adapter, with_for_update=True)
+    _hold(session, adapter)
     if adapter.stage == AdapterStage.CANARY:
         _end_own_canary(session, adapter, RolloutOutcome.ABORTED, reason=reason)
         move_adapter(session, adapter, AdapterStage.REJECTED, actor=actor, reason=reason)
@@ -164,6 +164,11 @@ def is_taken_back(session: Session, adapter: Adapter | None) -> bool:
 
 def _lock(session: Session, adapter: Adapter) -> None:
     lock.take(session, "learning", adapter.tenant_id, adapter.base_model_id)
+
+
+def _hold(session: Session, adapter: Adapter) -> None:
+    """Read an adapter again, and keep others from moving it; requests that it serves need not wait."""
+    session.refresh(adapter, with_for_update={"key_share": True})
 
 
 def _update_of(session: Session, adapter: Adapter) -> ModelUpdate | None:

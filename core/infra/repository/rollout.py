@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from core.domain.adapter import AdapterStage
@@ -20,40 +20,20 @@ from core.infra.table import Adapter, Artifact, Job, ModelUpdate, Rollout, Trans
 _MAX_OPINIONS, _MAX_JOBS, _MAX_RECORDED = 50_000, 2_000, 2_000
 _LEARNED = (FeedbackKind.THUMB, FeedbackKind.RATING, FeedbackKind.CHOICE)
 
-_SERVES = (
-    select(
-        Adapter.id.label("adapter_id"),
-        Rollout.id.label("rollout_id"),
-        Rollout.kind,
-        Rollout.share,
-        Rollout.challenger_id,
-        Rollout.incumbent_id,
+# As text, because every submit runs it and composing it costs more than sending it. Adapters are locked by id alone: a
+# lock checks conditions again, and a promotion that commits meanwhile would leave no champion.
+_SERVING = text(
+    """
+    WITH serves AS MATERIALIZED (
+      SELECT adapter.id AS adapter_id, rollout.id AS rollout_id, kind, share, challenger_id, incumbent_id
+      FROM adapter LEFT JOIN rollout
+        ON rollout.tenant_id = :tenant_id AND stable_diffusion_id = :model_id AND ended_at IS NULL
+      WHERE adapter.tenant_id = :tenant_id AND base_model_id = :model_id
+        AND (stage = 'champion' OR adapter.id IN (challenger_id, incumbent_id))
     )
-    .outerjoin(
-        Rollout,
-        and_(
-            Rollout.tenant_id == bindparam("tenant_id"),
-            Rollout.stable_diffusion_id == bindparam("model_id"),
-            Rollout.ended_at.is_(None),
-        ),
-    )
-    .where(
-        Adapter.tenant_id == bindparam("tenant_id"),
-        Adapter.base_model_id == bindparam("model_id"),
-        or_(
-            Adapter.stage == AdapterStage.CHAMPION,
-            Adapter.id == Rollout.challenger_id,
-            Adapter.id == Rollout.incumbent_id,
-        ),
-    )
-    .cte("serves")
-    .prefix_with("MATERIALIZED", dialect="postgresql")
-)
-# Locked by id alone: a lock checks conditions again, and a promotion that commits meanwhile would leave no champion.
-_SERVING = (
-    select(_SERVES, Adapter.id, Adapter.name, Adapter.version, Adapter.sha256, Adapter.object_key)
-    .join(Adapter, Adapter.id == _SERVES.c.adapter_id)
-    .with_for_update(of=Adapter, read=True, key_share=True)
+    SELECT serves.*, id, name, version, sha256, object_key FROM serves JOIN adapter ON id = adapter_id
+    FOR KEY SHARE OF adapter
+    """
 )
 
 
@@ -101,15 +81,17 @@ def names(session: Session, adapter: Adapter) -> bool:
 
 
 def champion(session: Session, *, tenant_id: UUID, model_id: UUID) -> Adapter | None:
-    """The champion, locked."""
+    """The champion, held: nobody else moves it until the commit."""
     query = select(Adapter).where(
         Adapter.tenant_id == tenant_id, Adapter.base_model_id == model_id, Adapter.stage == AdapterStage.CHAMPION
     )
-    return session.scalars(query.with_for_update(), execution_options={"populate_existing": True}).one_or_none()
+    return session.scalars(
+        query.with_for_update(key_share=True), execution_options={"populate_existing": True}
+    ).one_or_none()
 
 
 def earlier_champion(session: Session, adapter: Adapter) -> Adapter | None:
-    """The latest that was champion before this one last became it, and gave way without fault; locked."""
+    """The latest that was champion before this one last became it, and gave way without fault; held."""
     last = (
         select(func.max(Transition.created_at))
         .where(Transition.adapter_id == adapter.id, Transition.after == AdapterStage.CHAMPION)
@@ -131,7 +113,7 @@ def earlier_champion(session: Session, adapter: Adapter) -> Adapter | None:
         .order_by(Transition.created_at.desc())
         .limit(1)
     )
-    return session.scalars(query.with_for_update(of=Adapter)).one_or_none()
+    return session.scalars(query.with_for_update(of=Adapter, key_share=True)).one_or_none()
 
 
 @dataclass(frozen=True)
