@@ -113,6 +113,7 @@ def variables(settings: Settings) -> dict[str, str]:
     """The settings as a server process reads them."""
     secrets = {"s3_secret_access_key", "secret_key"}
     plain = {name: getattr(settings, name) for name in Settings.model_fields if name not in secrets}
+    plain["update_policy"] = settings.update_policy.model_dump_json()
     hidden = {name: getattr(settings, name).get_secret_value() for name in secrets}
     return {name.upper(): str(value) for name, value in (plain | hidden).items() if value is not None}
 
