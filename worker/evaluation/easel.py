@@ -1,0 +1,126 @@
+"""Both sides draw the same prompts from the same seeds, through the path that serves users."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from core.domain.errors import AdapterUnusable, InvalidInput
+from core.domain.generation import GenerationDefaults, GenerationPlan, OutputFormat, ResolvedAdapter
+from worker.engine.loaded_model import LoadedModel
+from worker.evaluation.prompt import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the comparison: an exported file, or the bare base."""
+
+    name: str
+    file: Path | None
+
+    @property
+    def adapters(self) -> tuple[ResolvedAdapter, ...]:
+        """The file pinned as a request would.
+
+        Raises:
+            AdapterUnusable: the file is gone.
+        """
+        if self.file is None:
+            return ()
+        digest = _digest(self.file)
+        pinned = ResolvedAdapter(
+            id=self.name,
+            name=self.name,
+            version=1,
+            sha256=digest,
+            object_key="",
+            weight=1.0,
+            text_encoder_weight=1.0,
+        )
+        return (pinned,)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Where the file of each digest is."""
+        return {} if self.file is None else {_digest(self.file): self.file}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One task done by both sides."""
+
+    task: Task
+    candidate: Image.Image
+    champion: Image.Image
+
+
+class Easel:
+    """Draws tasks with one model.
+
+    Args:
+        loaded: The model, fresh.
+        defaults: What a request that says nothing gets.
+        should_stop: Asked at each step.
+        on_picture: Told after each picture.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        defaults: GenerationDefaults,
+        should_stop: Callable[[], bool],
+        on_picture: Callable[[], None],
+    ) -> None:
+        self._loaded, self._defaults = loaded, defaults
+        self._should_stop, self._on_picture = should_stop, on_picture
+
+    def draw(self, tasks: Sequence[Task], side: Side) -> dict[Task, Image.Image]:
+        """A picture for each task; tasks whose prompt cannot be encoded are left out.
+
+        Raises:
+            AdapterUnusable: the side's file is gone, or does not fit the model.
+            JobFailure: what came out is no picture.
+            JobStopped: asked to.
+        """
+        adapters, files = side.adapters, side.files
+        pictures = {}
+        for task in tasks:
+            with suppress(InvalidInput):
+                pictures[task] = self._loaded.draw(
+                    self._plan(task, adapters),
+                    adapter_files=files,
+                    init_image=None,
+                    on_step=lambda _step, _steps: None,
+                    should_stop=self._should_stop,
+                )[0]
+            self._on_picture()
+        return pictures
+
+    def _plan(self, task: Task, adapters: tuple[ResolvedAdapter, ...]) -> GenerationPlan:
+        defaults = self._defaults
+        return GenerationPlan(
+            prompt=task.prompt,
+            negative_prompt="",
+            model="model",
+            width=defaults.width,
+            height=defaults.height,
+            steps=defaults.steps,
+            guidance_scale=defaults.guidance_scale,
+            seed=task.seed,
+            num_images=1,
+            scheduler=defaults.scheduler,
+            adapters=adapters,
+            output_format=OutputFormat.PNG,
+        )
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise AdapterUnusable("The adapter's file is gone.") from error

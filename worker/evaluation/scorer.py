@@ -1,0 +1,58 @@
+"""Scorers: what is said of pictures, each behind one small interface."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from PIL import Image
+
+from core.domain.evaluation import Measure
+from tiny import world
+from tiny.scorer import score
+
+
+class Scorer(Protocol):
+    """Says of pictures how good they are, more being better; only figures of one scorer can be compared.
+
+    Nothing that it is asked changes what it answers later.
+    """
+
+    name: str
+    measures: Measure
+
+    def can_judge(self, prompt: str) -> bool:
+        """Whether it understands this prompt."""
+        ...
+
+    def score(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """A figure for each picture beside its prompt, all of which it can judge."""
+        ...
+
+
+class RuleScorer:
+    """Reads pictures of the tiny world by rules: the share of the caption's attributes that a picture shows."""
+
+    name = "rule"
+    measures = Measure.FIDELITY
+
+    def can_judge(self, prompt: str) -> bool:
+        """Whether it is a sentence of the tiny world."""
+        return is_tiny(prompt)
+
+    def score(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """1.0 where a picture shows everything that its caption names."""
+        return [_share(picture, world.parse(prompt)) for picture, prompt in zip(pictures, prompts, strict=True)]
+
+
+def is_tiny(prompt: str) -> bool:
+    """Whether a prompt is a sentence of the tiny world."""
+    try:
+        world.parse(prompt)
+    except ValueError:
+        return False
+    return True
+
+
+def _share(picture: Image.Image, caption: world.Caption) -> float:
+    shown = score(picture, caption)
+    named = [name for name in ("shape", "color", "size", "background") if getattr(caption, name) is not None]
+    return sum(getattr(shown, name) for name in named) / len(named)
