@@ -113,8 +113,9 @@ class PreferenceLoss:
 
     @property
     def liked_error_ratio(self) -> float:
-        """The policy's error on liked pictures that it trains on, over the reference's."""
-        return float(self._mean(2) / self._mean(3)) if self._calls else 1.0
+        """The policy's error on liked pictures that it trains on, over the reference's; 1 where there are none."""
+        liked, reference = self._means[2:].tolist()
+        return float(liked / reference) if reference else 1.0
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """The running means."""
