@@ -112,6 +112,19 @@ def test_a_run_that_was_stopped_ends_with_the_very_same_weights(
     )
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_begins_even_learns_and_resumes(
+    model_folder: Path, opinions: Opinions, tmp_path: Path, precision: str
+) -> None:
+    changes: dict[str, Any] = {"mixed_precision": precision, "steps": 4}
+    watcher = Watcher(stop_after=2)
+    with pytest.raises(JobStopped):
+        run_once(model_folder, opinions, tmp_path / "a", watcher=watcher, **changes)
+    report, tuning, _ = run_once(model_folder, opinions, tmp_path / "b", resume_from=watcher.kept[0], **changes)
+    assert report.resumed_from_step == 2 and 0.3 < report.first_loss < 1.0
+    assert any(weight.abs().sum() > 0 for name, weight in weights_of(tuning).items() if "lora_B" in name)
+
+
 KILLED = """
 import sys, torch
 from pathlib import Path
