@@ -45,7 +45,7 @@ def _slow(challenger: ArmWork, incumbent: ArmWork, policy: RolloutPolicy) -> str
     return f"Pictures with the challenger take {factor:.1f} times as long; at most {policy.max_slowdown:g} is allowed."
 
 
-def lower_bound(hits: int, count: int, *, z: float = 1.645) -> float:
+def lower_bound(hits: int, count: int, *, z: float) -> float:
     """The lower end of Wilson's interval of a share (Wilson 1927); 0 where nothing was counted."""
     if count == 0:
         return 0.0

@@ -29,7 +29,7 @@ def test_an_incumbent_without_jobs_is_no_yardstick() -> None:
 
 
 def test_the_lower_bound_of_a_share() -> None:
-    assert lower_bound(0, 0) == 0
-    assert lower_bound(0, 10) == 0
+    assert lower_bound(0, 0, z=1.96) == 0
+    assert lower_bound(0, 10, z=1.96) == 0
     assert lower_bound(50, 100, z=1.96) == pytest.approx(0.4038, abs=1e-4)
     assert lower_bound(10, 10, z=1.96) == pytest.approx(0.7225, abs=1e-4)
