@@ -14,8 +14,8 @@ MIN_RECORDED_THUMBS = 30
 """Thumbs that the incumbent needs before the rollout, for its like rate to be a yardstick."""
 
 _RECORD_Z = 0.67
-"""The record's lower quartile. With max_like_fall on top an equal challenger raised at most 1.7 % alarms (300 streams of
-600 thumbs, records of 30 to 300); the lower 5 % bound finds 0.57 of falls from 0.7 to 0.45 where this finds 0.72."""
+"""The record's lower quartile. With max_like_fall on top an equal challenger raised at most 1.7 % alarms (300 streams
+of 600 thumbs, records of 30 to 300); the lower 5 % bound finds 0.57 of falls from 0.7 to 0.45 where this finds 0.72."""
 
 
 class Thumbs(Specification):
