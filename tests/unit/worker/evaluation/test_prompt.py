@@ -24,10 +24,10 @@ def test_without_held_out_rows_the_prompts_trained_on_are_drawn(manifest: Prefer
 
 def test_unrelated_prompts_of_the_tiny_world_are_full_and_were_never_trained_on(manifest: PreferenceManifest) -> None:
     tasks = unrelated_tasks(manifest, FULL, seed=0)
-    assert len(tasks) == 28 and len({task.prompt for task in tasks}) == 16
+    assert len(tasks) == 40 and len({task.prompt for task in tasks}) == 32
     assert all(is_held_out(parse(task.prompt)) and parse(task.prompt).is_full for task in tasks)
-    assert [task.prompt for task in tasks[:4]] == [tasks[0].prompt] * 4
-    assert len({task.seed for task in tasks}) == 28
+    assert [task.prompt for task in tasks[:3]] == [tasks[0].prompt] * 3
+    assert len({task.seed for task in tasks}) == 40
 
 
 def test_other_models_get_prompts_of_the_real_world_that_nobody_judged(manifest: PreferenceManifest) -> None:
