@@ -23,15 +23,17 @@ class Row:
 
 def write(target: Path | IO[bytes], title: str, rows: Sequence[Row]) -> None:
     """Draw the rows below a title, as PNG; small pictures are enlarged without smoothing, so their pixels show."""
+    heading, caption = ImageFont.load_default(20), ImageFont.load_default(15)
     columns = max(len(row.pictures) for row in rows)
-    width = _GAP + columns * (_CELL + _GAP)
+    words = max(heading.getlength(title), *(caption.getlength(row.caption) for row in rows))
+    width = _GAP + max(columns * (_CELL + _GAP), int(words) + _GAP)
     height = 2 * _GAP + _TEXT_HEIGHT + len(rows) * (_TEXT_HEIGHT + _CELL + _GAP)
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((_GAP, _GAP), title, fill=_INK, font=ImageFont.load_default(20))
+    pen.text((_GAP, _GAP), title, fill=_INK, font=heading)
     top = _GAP + _TEXT_HEIGHT + _GAP
     for row in rows:
-        pen.text((_GAP, top), row.caption, fill=_INK, font=ImageFont.load_default(15))
+        pen.text((_GAP, top), row.caption, fill=_INK, font=caption)
         for column, picture in enumerate(row.pictures):
             enlarged = picture.convert("RGB").resize((_CELL, _CELL), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (_GAP + column * (_CELL + _GAP), top + _TEXT_HEIGHT))
