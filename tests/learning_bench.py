@@ -1,9 +1,11 @@
 """A bench for the learning loop on the real Postgres: opinions without pictures, updates without training."""
 
 import hashlib
+import io
 from typing import Any
 from uuid import UUID, uuid4
 
+from PIL import Image
 from sqlalchemy import text
 
 from core.domain.adapter import AdapterManifest
@@ -15,6 +17,7 @@ from core.domain.job import JobKind, JobStatus
 from core.domain.outcome import Outcome, Output
 from core.domain.policy import SelectionPolicy, UpdatePolicy
 from core.infra.database import Database
+from core.infra.object_store import ObjectStore
 from core.infra.repository import model_update as update_rows
 from core.infra.settings import Settings
 from core.infra.table import Adapter, Artifact, Job, ModelUpdate, StableDiffusion, Transition, UserFeedback
@@ -49,21 +52,33 @@ REPORT = EvaluationReport(
 
 
 class LearningBench:
-    """A tenant, a base model that is ready, and the verbs of the loop, each in its own transaction."""
+    """A tenant, a base model that is ready, and the verbs of the loop, each in its own transaction.
 
-    def __init__(self, database: Database, queue: TaskQueue, settings: Settings, **policy: Any) -> None:
-        self.database, self.queue = database, queue
+    With a store, images are real pictures.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        queue: TaskQueue,
+        settings: Settings,
+        *,
+        store: ObjectStore | None = None,
+        source: str = "/nowhere",
+        **policy: Any,
+    ) -> None:
+        self.database, self.queue, self.store = database, queue, store
         self.settings = settings.model_copy(update={"update_policy": UpdatePolicy(**(SMALL | policy))})
         with database.transaction() as session:
             self.tenant_id = create_tenant(session, name=f"tenant-{uuid4().hex[:8]}").id
             model = StableDiffusion(
                 tenant_id=self.tenant_id,
                 name="model",
-                source="/nowhere",
+                source=source,
                 status=ModelStatus.READY,
                 family=ModelFamily.SD1,
                 options={},
-                defaults=GenerationDefaults(width=64, height=64).model_dump(mode="json"),
+                defaults=GenerationDefaults(width=64, height=64, steps=2).model_dump(mode="json"),
                 modules={"unet.mid.to_q": [32, 32]},
             )
             session.add(model)
@@ -83,6 +98,9 @@ class LearningBench:
         session.add(job)
         session.flush()
         name = f"job/{job.id}/1/output/0.png"
+        body = _picture(content or name)
+        if self.store is not None:
+            self.store.put(name, body, content_type="image/png")
         image = Artifact(
             tenant_id=self.tenant_id,
             job_id=job.id,
@@ -91,8 +109,8 @@ class LearningBench:
             type="image",
             object_key=name,
             content_type="image/png",
-            size_bytes=1,
-            sha256=hashlib.sha256((content or name).encode()).hexdigest(),
+            size_bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
         )
         session.add(image)
         session.flush()
@@ -148,7 +166,7 @@ class LearningBench:
 
     def claim(self) -> Claim:
         with self.database.transaction() as session:
-            claim = runs.claim_next(session, kinds=[JobKind.MODEL_UPDATE], worker_id="worker", lease_seconds=30)
+            claim = runs.claim_next(session, kinds=[JobKind.MODEL_UPDATE], worker_id="worker", lease_seconds=600)
         assert claim is not None
         return claim
 
@@ -212,6 +230,13 @@ class LearningBench:
             status=status,
             message=message,
         )
+
+
+def _picture(content: str) -> bytes:
+    """A small picture in a color of its own."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), tuple(hashlib.sha256(content.encode()).digest()[:3])).save(file, "PNG")
+    return file.getvalue()
 
 
 def _file(claim: Claim) -> Output:

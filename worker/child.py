@@ -85,7 +85,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's affair
     settings = load_settings()
     configure_logging(settings, process="training")
-    from worker.handler import training
+    from worker.handler import model_update, training
 
     runtime = build_runtime(settings)
     runtime.worker_id = f"training-child:{os.uname().nodename}:{os.getpid()}"
@@ -94,7 +94,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: runtime.draining.set())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
-        run_next(runtime, {JobKind.TRAINING: training.handle})
+        run_next(runtime, {JobKind.TRAINING: training.handle, JobKind.MODEL_UPDATE: model_update.handle})
     except LorikeetError as error:
         _log.warning("claim_failed", error=error.message)
     runtime.close()

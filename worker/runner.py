@@ -26,13 +26,14 @@ from core.domain.errors import (
     OwnershipLost,
     Unavailable,
 )
-from core.domain.job import JobKind, Progress
+from core.domain.job import KINDS_OF_WORKER, JobKind, Progress, WorkerKind
 from core.domain.outcome import Outcome
 from core.services import run as runs
 from core.services.run import Claim
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
+_TRAININGS = KINDS_OF_WORKER[WorkerKind.TRAINING]
 _TICK_SECONDS = 0.5
 _HEARTBEATS_PER_LEASE = 6
 
@@ -78,7 +79,7 @@ class Run:
 
     def _is_interrupted(self) -> bool:
         # Pictures take seconds, so a draining worker finishes them; a training goes on elsewhere from its checkpoint.
-        return self.claim.kind is JobKind.TRAINING and self._runtime.draining.is_set()
+        return self.claim.kind in _TRAININGS and self._runtime.draining.is_set()
 
     @property
     def stop_reason(self) -> JobStopped | None:

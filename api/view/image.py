@@ -17,6 +17,7 @@ _SUFFIX = {
     "image/jpeg": ".jpg",
     "image/webp": ".webp",
     "application/json": ".json",
+    "text/markdown": ".md",
     "application/octet-stream": ".safetensors",
 }
 

@@ -156,7 +156,8 @@ def record_checkpoint(session: Session, claim: Claim, *, step: int, object_prefi
         OwnershipLost: the claim is no longer ours; nothing is written.
     """
     _fence(session, claim, crash_count_reset=True)
-    session.add(
+    # A run that is stopped right after a checkpoint keeps the same step once more.
+    session.merge(
         Checkpoint(
             job_id=claim.job_id,
             step=step,

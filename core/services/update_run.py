@@ -1,5 +1,6 @@
 """What a worker reads and writes while a model update runs. Every write is fenced by its claim."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -100,6 +101,7 @@ class Bar:
     champion: ResolvedAdapter | None
     defaults: GenerationDefaults
     raters: int
+    opinions_by_user: Sequence[int]
 
 
 def read_bar(session: Session, claim: Claim, plan: UpdatePlan) -> Bar:
@@ -113,6 +115,7 @@ def read_bar(session: Session, claim: Claim, plan: UpdatePlan) -> Bar:
         champion=_resolved(champion) if champion else None,
         defaults=GenerationDefaults.model_validate(model.defaults),
         raters=update.reason["counts"]["raters"],
+        opinions_by_user=updates.opinions_by_user(session, update_id=plan.update_id),
     )
 
 

@@ -1,18 +1,28 @@
 """Queries on model updates and on the feedback that they counted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from core.domain.feedback import FeedbackKind
 from core.domain.job import TERMINAL
 from core.domain.model_update import AT_WORK, IN_FLIGHT, ModelUpdateStatus
 from core.infra.repository.page import newest_first
 from core.infra.repository.policy import NEW, of_pair
-from core.infra.table import Adapter, Job, ModelUpdate, TrainingData, TrainingExclusion, Transition, UserFeedback
+from core.infra.table import (
+    Adapter,
+    Artifact,
+    Job,
+    ModelUpdate,
+    StableDiffusion,
+    TrainingData,
+    TrainingExclusion,
+    Transition,
+    UserFeedback,
+)
 
 Row = TypeVar("Row", ModelUpdate, Adapter)
 
@@ -55,6 +65,27 @@ def adapter_of(session: Session, *, update_id: UUID, for_update: bool = False) -
     """What the update made; None before, and after its deletion."""
     query = select(Adapter).where(Adapter.model_update_id == update_id)
     return _fresh(session, query.with_for_update() if for_update else query)
+
+
+def adapters_of(session: Session, *, update_ids: Collection[UUID]) -> dict[UUID, Adapter]:
+    """Update → what it made."""
+    query = select(Adapter).where(Adapter.model_update_id.in_(update_ids))
+    return {adapter.model_update_id: adapter for adapter in session.scalars(query) if adapter.model_update_id}
+
+
+def jobs_of(session: Session, *, job_ids: Collection[UUID]) -> dict[UUID, Job]:
+    return {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(job_ids)))}
+
+
+def models_of(session: Session, *, model_ids: Collection[UUID]) -> dict[UUID, StableDiffusion]:
+    query = select(StableDiffusion).where(StableDiffusion.id.in_(model_ids)).options(defer(StableDiffusion.modules))
+    return {model.id: model for model in session.scalars(query)}
+
+
+def artifact_of(session: Session, *, job_id: UUID, kind: str) -> Artifact | None:
+    """The first file of a type that an update's job stored."""
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.type == kind)
+    return session.scalars(query.order_by(Artifact.position).limit(1)).one_or_none()
 
 
 def transitions_of(session: Session, *, update_id: UUID) -> Sequence[Transition]:
@@ -115,6 +146,18 @@ def replacement_of(session: Session, *, update_id: UUID) -> ModelUpdate | None:
 def count_rows(session: Session, *, update_id: UUID) -> int:
     query = select(func.count()).select_from(TrainingData).where(TrainingData.model_update_id == update_id)
     return int(session.scalar(query) or 0)
+
+
+def opinions_by_user(session: Session, *, update_id: UUID) -> Sequence[int]:
+    """How many rows of the manifest each user gave, without their names, in ascending order."""
+    count = func.count(TrainingData.position.distinct())
+    query = (
+        select(count)
+        .join(UserFeedback, UserFeedback.id == TrainingData.feedback_id)
+        .where(TrainingData.model_update_id == update_id)
+        .group_by(UserFeedback.user_ref)
+    )
+    return session.scalars(query.order_by(count)).all()
 
 
 def rows_from(

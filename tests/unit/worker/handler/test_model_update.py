@@ -1,0 +1,282 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from PIL import Image
+
+from core.domain.adapter import AdapterManifest
+from core.domain.errors import DatasetUnusable, JobCanceled, JobFailure, JobInterrupted, JobStopped, OwnershipLost
+from core.domain.evaluation import Decision, EvaluationReport, Gates
+from core.domain.job import JobKind, JobStatus
+from core.domain.model_update import ModelUpdateStatus
+from core.domain.outcome import Outcome, Output
+from core.domain.policy import SelectionPolicy
+from core.domain.preference import PreferenceRecipe, PreferenceReport
+from core.domain.update_plan import UpdatePlan
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.repository import training as trainings
+from core.infra.settings import Settings
+from core.infra.task_queue import TaskQueue
+from core.services import run as run_service
+from core.services import update_run
+from core.services.run import Claim
+from tests.learning_bench import LearningBench
+from worker.evaluation.prompt import Amount
+from worker.handler import model_update
+from worker.runner import Run, run_next
+from worker.runtime import Runtime
+
+RECIPE = PreferenceRecipe(
+    rank=2, steps=6, batch_size=4, gradient_accumulation=1, learning_rate=1e-2, evaluate_every=2, noise_draws=2
+)
+POLICY: dict[str, Any] = {
+    "recipe": RECIPE,
+    "seed": 3,
+    "selection": SelectionPolicy(max_user_share=1.0, held_out_share=0.25),
+    "gates": Gates(min_held_out=1),
+}
+handle = partial(model_update.handle, amount=Amount(taste=2, unrelated=2, repeated=1, repeats=1))
+
+
+class Loop(LearningBench):
+    """The bench with a random tiny model and pictures, on which updates really run."""
+
+    def __init__(self, runtime: Runtime, queue: TaskQueue, folder: Path, **policy: Any) -> None:
+        super().__init__(
+            runtime.database, queue, runtime.settings, store=runtime.store, source=str(folder), **(POLICY | policy)
+        )
+        self.runtime = runtime
+
+    def start(self, *, pairs: int = 8) -> Claim:
+        """An update on the same opinions each time, claimed."""
+        for number in range(pairs):
+            name = f"star number {number}"
+            self.choose(user=f"user-{number % 4}", prompt=name, content=name)
+        self.trigger()
+        return self.claim()
+
+    def give_back(self, claim: Claim) -> Claim:
+        with self.database.transaction() as session:
+            run_service.give_back(session, claim, delay=timedelta(0))
+        return self.claim()
+
+    def promote(self, claim: Claim) -> Outcome:
+        """Run an update, and let its candidate be champion whatever the verdict."""
+        outcome = handle(Run(claim, self.runtime), self.runtime)
+        assert outcome.verdict is not None
+        outcome = replace(outcome, verdict=outcome.verdict.model_copy(update={"decision": Decision.PROMOTE}))
+        with self.database.transaction() as session:
+            run_service.finish(session, claim, outcome)
+        return outcome
+
+    def train(self, claim: Claim) -> Output:
+        """Run an update up to its evaluation; the candidate's file."""
+        with pytest.raises(Killed):
+            handle(EventfulRun(claim, self, at="evaluating: ", event=kill), self.runtime)
+        with self.database.transaction() as session:
+            trained = update_run.find_trained(session, update_id=self.of(claim))
+        assert trained is not None and trained.outputs[0].type == "adapter"
+        return trained.outputs[0]
+
+    def tensors(self, file: Output) -> bytes:
+        """The bytes of all tensors of an adapter: what stands after its header."""
+        body = self.runtime.store.get(file.object_key)
+        return body[8 + int.from_bytes(body[:8], "little") :]
+
+    def of(self, claim: Claim) -> UUID:
+        return UpdatePlan.model_validate(claim.plan).update_id
+
+
+@pytest.fixture
+def make_loop(settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue, sd_folder: Path) -> Any:
+    def make(*, checkpoint_seconds: float = 1e9, **policy: Any) -> Loop:
+        changed = settings.model_copy(update={"device": "cpu", "checkpoint_seconds": checkpoint_seconds})
+        return Loop(Runtime(changed, database, store, worker_id="worker"), queue, sd_folder, **policy)
+
+    return make
+
+
+@pytest.fixture
+def loop(make_loop: Callable[..., Loop]) -> Loop:
+    return make_loop()
+
+
+class Killed(BaseException):
+    """As good as a kill: nothing of ours catches it."""
+
+
+class EventfulRun(Run):
+    """A run to which something happens when it first says something."""
+
+    def __init__(self, claim: Claim, loop: Loop, *, at: str = "", event: Callable[[Run], None] | None = None) -> None:
+        super().__init__(claim, loop.runtime)
+        self.at, self.event = at, event
+        self.messages: list[str] = []
+
+    def report(self, *, step: int, steps: int, message: str) -> None:
+        super().report(step=step, steps=steps, message=message)
+        self.messages.append(message)
+        if self.event is not None and message.startswith(self.at):
+            event, self.event = self.event, None
+            event(self)
+
+
+def drain(run: Run) -> None:
+    run._runtime.draining.set()
+
+
+def cancel(run: Run) -> None:
+    run._stop = JobCanceled()
+
+
+def kill(run: Run) -> None:
+    raise Killed
+
+
+def test_an_update_trains_evaluates_judges_and_settles(loop: Loop) -> None:
+    claim = loop.start()
+    run = EventfulRun(claim, loop)
+    outcome = handle(run, loop.runtime)
+    types = [output.type for output in outcome.outputs]
+    assert types == ["adapter", "adapter_kohya", "manifest", "report", "model_card", "contact_sheet"]
+    bodies = {output.type: loop.runtime.store.get(output.object_key) for output in outcome.outputs}
+    assert AdapterManifest.model_validate(json.loads(bodies["manifest"])) == outcome.adapter
+    found = json.loads(bodies["report"])
+    assert EvaluationReport.model_validate(found["evaluation"]) == outcome.report
+    looks = PreferenceReport.model_validate(found["training"]).looks
+    assert [look.step for look in looks] == [2, 4, 6]
+    assert Image.open(BytesIO(bodies["contact_sheet"])).width > 100
+    assert b"8 opinions of 4 users" in bodies["model_card"] and b"| 2 to 5 | 4 |" in bodies["model_card"]
+    assert outcome.report is not None and outcome.report.serves and outcome.report.raters == 4
+    assert outcome.report.held_out_rows > 0 and outcome.report.training_rows > 0
+    assert {"loading the base model", "storing the candidate", "storing the report"} <= set(run.messages)
+    assert any(message.startswith("evaluating: ") for message in run.messages)
+    assert loop.update(loop.of(claim)).status == ModelUpdateStatus.EVALUATING
+    with loop.database.transaction() as session:
+        run_service.finish(session, claim, outcome)
+        assert [m.step for m in trainings.metrics_of(session, job_id=claim.job_id, after_step=0, limit=99)] == [
+            *range(1, 7)
+        ]
+    update = loop.update(loop.of(claim))
+    assert update.verdict is not None and update.verdict["decision"] == outcome.verdict.decision  # type: ignore[union-attr]
+    assert update.completed_at is not None or update.status in ("awaiting_approval", "canary")
+    assert list((loop.runtime.settings.data_dir / "work").iterdir()) == []
+
+
+def test_a_drained_or_killed_update_gives_the_same_adapter(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop(checkpoint_seconds=1e-9)
+    undisturbed = loop.train(loop.start())
+    other = make_loop(checkpoint_seconds=1e-9)
+    claim = other.start()
+    drained = EventfulRun(claim, other, at="training, loss", event=drain)
+    with pytest.raises(JobStopped):
+        handle(drained, other.runtime)
+    assert isinstance(drained.stop_reason, JobInterrupted)
+    other.runtime.draining.clear()
+    claim = other.give_back(claim)
+    with pytest.raises(Killed):
+        handle(EventfulRun(claim, other, at="storing the candidate", event=kill), other.runtime)
+    claim = other.give_back(claim)
+    with pytest.raises(Killed):
+        handle(EventfulRun(claim, other, at="evaluating: drawing", event=kill), other.runtime)
+    claim = other.give_back(claim)
+    last = EventfulRun(claim, other)
+    outcome = handle(last, other.runtime)
+    assert outcome.outputs[0].sha256 == undisturbed.sha256
+    assert not any(message.startswith(("training", "loading", "encoding")) for message in last.messages)
+    with other.database.transaction() as session:
+        run_service.finish(session, claim, outcome)
+    assert other.adapter(other.of(claim)).sha256 == undisturbed.sha256
+
+
+def test_where_the_stored_candidate_is_lost_it_is_trained_again(loop: Loop) -> None:
+    claim = loop.start()
+    trained = loop.train(claim)
+    loop.runtime.store.put(trained.object_key, b"another", content_type="x")
+    again = loop.train(loop.give_back(claim))
+    assert again.sha256 == trained.sha256 and again.object_key != trained.object_key
+
+
+def test_a_champion_is_what_the_candidate_is_compared_with(loop: Loop) -> None:
+    claim = loop.start()
+    loop.promote(claim)
+    champion = loop.adapter(loop.of(claim))
+    claim = loop.start()
+    second = handle(Run(claim, loop.runtime), loop.runtime)
+    assert second.report is not None and second.report.champion == "model-learned@1"
+    loop.runtime.store.delete(champion.object_key)
+    claim = loop.give_back(claim)
+    with pytest.raises(JobFailure, match="The file of model-learned@1, which serves now, is gone"):
+        handle(Run(claim, loop.runtime), loop.runtime)
+
+
+@pytest.mark.parametrize("at", ["training, loss", "evaluating: drawing"])
+def test_a_canceled_update_stops_wherever_it_is(loop: Loop, at: str) -> None:
+    run = EventfulRun(loop.start(), loop, at=at, event=cancel)
+    with pytest.raises(JobStopped):
+        handle(run, loop.runtime)
+    assert isinstance(run.stop_reason, JobCanceled)
+
+
+def test_an_update_that_lost_its_claim_writes_nothing(loop: Loop) -> None:
+    claim = loop.start()
+    loop.give_back(claim)
+    with pytest.raises(OwnershipLost):
+        handle(Run(claim, loop.runtime), loop.runtime)
+    assert loop.update(loop.of(claim)).status == ModelUpdateStatus.PLANNED
+
+
+def test_a_picture_that_is_gone_fails_the_update_and_the_next_can_start(loop: Loop) -> None:
+    claim = loop.start()
+    for key, _ in list(loop.runtime.store.list("job/")):
+        loop.runtime.store.delete(key)
+    with pytest.raises(DatasetUnusable, match="of the training data is gone"):
+        handle(Run(claim, loop.runtime), loop.runtime)
+    loop.give_back(claim)
+    loop.execute("UPDATE job SET status = 'queued', lease_expires_at = NULL WHERE id = :id", id=claim.job_id)
+    assert run_next(loop.runtime, {JobKind.MODEL_UPDATE: handle})
+    loop.upkeep()
+    ended = loop.update(loop.of(claim))
+    assert ended.status == ModelUpdateStatus.FAILED and ended.outcome_reason is not None
+    assert ended.outcome_reason.endswith("is gone.")
+    loop.start()
+
+
+def test_a_training_that_diverges_fails_the_update(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop(recipe=RECIPE.model_copy(update={"learning_rate": 1.0, "max_gradient_norm": 1e6, "beta": 1e6}))
+    claim = loop.start()
+    loop.execute("UPDATE job SET status = 'queued', lease_expires_at = NULL WHERE id = :id", id=claim.job_id)
+    assert run_next(loop.runtime, {JobKind.MODEL_UPDATE: handle})
+    loop.upkeep()
+    assert loop.job(claim.job_id).status in (JobStatus.FAILED, JobStatus.SUCCEEDED)
+    assert loop.update(loop.of(claim)).status in (ModelUpdateStatus.FAILED, ModelUpdateStatus.REJECTED)
+
+
+def test_withdrawn_training_data_stops_the_run(loop: Loop) -> None:
+    claim = loop.start()
+    loop.withdraw("user-1")
+    with pytest.raises((DatasetUnusable, JobCanceled)):
+        handle(Run(claim, loop.runtime), loop.runtime)
+
+
+def test_a_clean_retrain_is_what_it_would_have_been(make_loop: Callable[..., Loop]) -> None:
+    """To the last bit of every tensor: one tenant's user-0 never spoke, the other's was forgotten."""
+    never = make_loop()
+    for number in (1, 2, 3, 5, 6, 7):
+        never.choose(user=f"user-{number % 4}", prompt=f"star number {number}", content=f"star number {number}")
+    never.trigger()
+    expected = never.tensors(never.train(never.claim()))
+    loop = make_loop()
+    tainted = loop.promote(loop.start()).outputs[0]
+    loop.withdraw("user-0")
+    loop.upkeep()
+    assert loop.tensors(loop.train(loop.claim())) == expected
+    assert loop.tensors(tainted) != expected
