@@ -32,7 +32,7 @@ class Gates(Specification):
     """What a candidate has to pass. Shares are 0 to 1; a fall is the champion's figure minus the candidate's.
 
     Shares that must be *above* something are held against the lower end of their interval, so a candidate that is no
-    better passes one of them by luck in 2.5 % of trials at a confidence of 0.95, and must pass two at once: held-out
+    better passes one of them by luck in 2 to 3 % of trials at a confidence of 0.95, and must pass two at once: held-out
     accuracy and the win share. Small counts are harder, as they should be: 24 prompts need 17 wins, 20 opinions need
     15 right. Bounds on harm (fidelity, drift, diversity) are held against the figures themselves: an interval would
     excuse any harm that was measured on few pictures.
