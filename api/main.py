@@ -12,12 +12,29 @@ from fastapi import FastAPI
 from api import problem
 from api.frame import Frame
 from api.metric import HttpMetrics
-from api.route import adapter, dataset, feedback, generation, health, image, job, lineage, model, rollout, training
+from api.route import (
+    adapter,
+    dataset,
+    feedback,
+    generation,
+    health,
+    image,
+    job,
+    lineage,
+    model,
+    model_update,
+    policy,
+    rollout,
+    training,
+)
 from api.runtime import Runtime, build_runtime
 from core.infra.settings import Settings, load_settings
 from core.infra.telemetry import configure_logging
 
-_ROUTES = (generation, training, job, dataset, adapter, model, image, feedback, lineage, rollout, health)
+_ROUTES = (
+    *(generation, training, job, dataset, adapter, model, image),
+    *(feedback, policy, model_update, lineage, rollout, health),
+)
 _DESCRIPTION = """Stable Diffusion that learns from its users.
 
 Every route needs an API key: `Authorization: Bearer <key>`. Every error is an RFC 9457 problem with a stable `code`.

@@ -16,6 +16,7 @@ from core.domain.generation import GenerationDefaults
 from core.domain.job import JobKind, JobStatus
 from core.domain.outcome import Outcome, Output
 from core.domain.policy import SelectionPolicy, UpdatePolicy
+from core.domain.preference import HeldOutLook, PreferenceReport
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.repository import model_update as update_rows
@@ -48,6 +49,17 @@ SMALL: dict[str, Any] = {
 
 REPORT = EvaluationReport(
     champion=None, held_out_rows=3, training_rows=9, raters=2, accuracy=None, champion_accuracy=None, serves=True
+)
+TRAINING_REPORT = PreferenceReport(
+    steps=4,
+    best_step=2,
+    first_loss=0.7,
+    last_loss=0.6,
+    final_beta=100.0,
+    stop_reason="all 4 steps were taken",
+    looks=(HeldOutLook(step=2, accuracy=0.75, margin=0.1, chosen_error_ratio=1.0),),
+    resumed_from_step=0,
+    execution_seconds=1.0,
 )
 
 
@@ -172,10 +184,8 @@ class LearningBench:
 
     def finish(self, claim: Claim, decision: Decision, reason: str = "Because.") -> Adapter:
         """End an update's job with this verdict; the adapter as it is then."""
-        verdict = Verdict(decision=decision, reasons=(reason,), gates=())
-        outcome = Outcome(outputs=[_file(claim)], adapter=_manifest(claim), report=REPORT, verdict=verdict)
         with self.database.transaction() as session:
-            runs.finish(session, claim, outcome)
+            runs.finish(session, claim, outcome_of(claim, decision, reason))
         return self.adapter(UUID(claim.plan["update_id"]))
 
     def champion(self) -> Adapter:
@@ -239,7 +249,14 @@ def _picture(content: str) -> bytes:
     return file.getvalue()
 
 
-def _file(claim: Claim) -> Output:
+def outcome_of(claim: Claim, decision: Decision, reason: str = "Because.") -> Outcome:
+    """What a worker hands over whose verdict is this."""
+    verdict = Verdict(decision=decision, reasons=(reason,), gates=())
+    return Outcome(outputs=[file_of(claim)], adapter=_manifest(claim), report=REPORT, verdict=verdict)
+
+
+def file_of(claim: Claim) -> Output:
+    """The candidate's file, as if it were stored."""
     return Output(
         type="adapter",
         object_key=f"job/{claim.job_id}/{claim.claim_epoch}/output/adapter.safetensors",

@@ -78,7 +78,7 @@ def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None =
         expires_at=job.completed_at and job.completed_at + timedelta(days=retention_days),
         queue_position=outlook.queue_position,
         estimated_wait_seconds=outlook.estimated_wait_seconds,
-        progress=_progress(job),
+        progress=progress_of(job),
         outputs=[OutputView.of(artifact, link) for artifact in job.artifacts],
         error=JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
         warnings=job.warnings,
@@ -91,7 +91,8 @@ def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None =
     )
 
 
-def _progress(job: Job) -> ProgressView:
+def progress_of(job: Job) -> ProgressView:
+    """How far a job is."""
     progress = Progress(job.progress_step, job.progress_steps, job.progress_message)
     value = 1.0 if job.status == JobStatus.SUCCEEDED else progress.value
     return ProgressView(value=value, step=progress.step, steps=progress.steps, message=progress.message)

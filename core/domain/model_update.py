@@ -10,6 +10,10 @@ Whatever is in flight may end as failed or canceled.
 
 from enum import StrEnum
 
+from pydantic import Field
+
+from core.domain.value import Specification, Text
+
 
 class ModelUpdateStatus(StrEnum):
     PLANNED = "planned"
@@ -56,3 +60,9 @@ class TrainingRole(StrEnum):
 class Split(StrEnum):
     TRAIN = "train"
     HELD_OUT = "held_out"
+
+
+class UpdateRequest(Specification):
+    """Asks for an update by hand."""
+
+    model: Text | None = Field(default=None, max_length=100, description="id or name of the base model")

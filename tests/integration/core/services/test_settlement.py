@@ -9,25 +9,12 @@ from core.domain.evaluation import Decision
 from core.domain.job import JobStatus
 from core.domain.model_update import ModelUpdateStatus
 from core.domain.outcome import Output
-from core.domain.preference import PreferenceReport
 from core.domain.update_plan import UpdatePlan
 from core.infra.repository import rollout as rollouts
 from core.services import run as runs
 from core.services import update_run
 from core.services.run import Claim
-from tests.learning_bench import REPORT, LearningBench
-
-TRAINING_REPORT = PreferenceReport(
-    steps=4,
-    best_step=4,
-    first_loss=0.7,
-    last_loss=0.6,
-    final_beta=100.0,
-    stop_reason="all 4 steps were taken",
-    looks=(),
-    resumed_from_step=0,
-    execution_seconds=1.0,
-)
+from tests.learning_bench import REPORT, TRAINING_REPORT, LearningBench
 
 
 def planned(bench: LearningBench) -> Claim:
