@@ -107,8 +107,9 @@ def _gates(gates: Sequence[GateResult]) -> list[str]:
 
 
 def _figures(report: EvaluationReport) -> list[str]:
+    theirs = _interval(report.champion_accuracy) if report.champion else "has no opinion"
     figures = [
-        ("Accuracy on held-out opinions", _interval(report.accuracy), _interval(report.champion_accuracy)),
+        ("Accuracy on held-out opinions", _interval(report.accuracy), theirs),
         ("Fidelity to unrelated prompts", *_both(report.fidelity)),
         ("Diversity of pictures of one prompt", *_both(report.diversity)),
         ("Distance from the other side's unrelated pictures", _figure(report.drift), ""),

@@ -223,7 +223,7 @@ def _preference(report: EvaluationReport, gates: Gates) -> GateResult:
         return _missing("preference", "Whether users would like the pictures better")
     _, judge = max(judges, key=lambda each: each[0])
     is_above = judge.win_share.lower > gates.min_win_share
-    words = f"By {judge.scorer}, its pictures win {_told(judge.win_share, 'comparisons')}, which"
+    words = f"By {judge.scorer}, the share of its pictures that win, {_told(judge.win_share, 'comparisons')},"
     does = "lies" if is_above else "does not lie"
     return _result("preference", is_above, f"{words} {does} above {gates.min_win_share:.2f}")
 

@@ -103,8 +103,9 @@ def _recipe(facts: CardFacts) -> list[str]:
 
 def _figures(report: EvaluationReport) -> list[str]:
     beside = f"`{report.champion}`" if report.champion else "the bare base model"
+    theirs = _interval(report.champion_accuracy) if report.champion else "has no opinion"
     rows = [
-        ("accuracy on held-out opinions", _interval(report.accuracy), _interval(report.champion_accuracy)),
+        ("accuracy on held-out opinions", _interval(report.accuracy), theirs),
         ("fidelity to unrelated prompts", *_both(report.fidelity)),
         ("diversity of pictures of one prompt", *_both(report.diversity)),
         ("distance from the champion's unrelated pictures", _figure(report.drift), ""),
