@@ -33,62 +33,61 @@ MANIFEST = PreferenceManifest(
 )
 
 
-def facts(**changes: Any) -> CardFacts:
-    plan = PreferencePlan(
-        spec=PreferenceRecipe(),
-        name="warmth",
-        description="learned <b>here</b> | and there",
-        base_model="tiny",
-        adapter_version=4,
-        alpha=8.0,
-        resolution=64,
-        seed=3,
-        dataset_digest=MANIFEST.digest,
+PLAN = PreferencePlan(
+    spec=PreferenceRecipe(),
+    name="warmth",
+    description="learned <b>here</b> | and there",
+    base_model="tiny",
+    adapter_version=4,
+    alpha=8.0,
+    resolution=64,
+    seed=3,
+    dataset_digest=MANIFEST.digest,
+)
+TRAINING = PreferenceReport(
+    steps=100,
+    best_step=75,
+    first_loss=0.69,
+    last_loss=0.3,
+    final_beta=312.5,
+    stop_reason="learned",
+    looks=(),
+    resumed_from_step=0,
+    execution_seconds=3.0,
+)
+PROBE = ScorerResult(
+    scorer="taste_probe",
+    measures=Measure.PREFERENCE,
+    candidate=1.0,
+    champion=0.5,
+    win_share=wilson(20, 24),
+    agreement=wilson(36, 40),
+)
+REPORT = EvaluationReport(
+    champion="warmth@3",
+    held_out_rows=2,
+    training_rows=3,
+    raters=4,
+    accuracy=wilson(34, 40),
+    champion_accuracy=None,
+    scorers=(PROBE,),
+    fidelity=Comparison(candidate=0.97, champion=0.98),
+    drift=None,
+    diversity=None,
+    serves=True,
+    notes=("Two pictures are gone.",),
+)
+
+
+def facts(opinions_by_user: tuple[int, ...] = (1, 1, 4, 30)) -> CardFacts:
+    return CardFacts(
+        plan=PLAN,
+        manifest=MANIFEST,
+        training=TRAINING,
+        report=REPORT,
+        verdict=judge(REPORT, Gates(), approval_below=200, canary_share=0.1),
+        opinions_by_user=opinions_by_user,
     )
-    training = PreferenceReport(
-        steps=100,
-        best_step=75,
-        first_loss=0.69,
-        last_loss=0.3,
-        final_beta=312.5,
-        stop_reason="learned",
-        looks=(),
-        resumed_from_step=0,
-        execution_seconds=3.0,
-    )
-    report = EvaluationReport(
-        champion="warmth@3",
-        held_out_rows=2,
-        training_rows=3,
-        raters=4,
-        accuracy=wilson(34, 40),
-        champion_accuracy=None,
-        scorers=(
-            ScorerResult(
-                scorer="taste_probe",
-                measures=Measure.PREFERENCE,
-                candidate=1.0,
-                champion=0.5,
-                win_share=wilson(20, 24),
-                agreement=wilson(36, 40),
-            ),
-        ),
-        fidelity=Comparison(candidate=0.97, champion=0.98),
-        drift=None,
-        diversity=None,
-        serves=True,
-        notes=("Two pictures are gone.",),
-    )
-    verdict = judge(report, Gates(), approval_below=200, canary_share=0.1)
-    given: dict[str, Any] = {
-        "plan": plan,
-        "manifest": MANIFEST,
-        "training": training,
-        "report": report,
-        "verdict": verdict,
-        "opinions_by_user": (1, 1, 4, 30),
-    }
-    return CardFacts(**(given | changes))
 
 
 def test_a_card_tells_counts_figures_gates_recipe_and_limits() -> None:
