@@ -28,7 +28,7 @@ from core.services import policy as policies
 from core.services import run as runs
 from core.services import upkeep
 from core.services import withdrawal as withdrawals
-from core.services.clean_retrain import retrain_clean
+from core.services.clean_retrain import awaited, retrain_clean
 from core.services.run import Claim
 from core.services.settlement import reconcile
 from core.services.tenant import create_tenant
@@ -225,7 +225,10 @@ class LearningBench:
         with self.database.transaction() as session:
             reconcile(session)
         with self.database.transaction() as session:
-            retrain_clean(session, queue=self.queue)
+            found = awaited(session)
+        for update_id in found:
+            with self.database.transaction() as session:
+                retrain_clean(session, update_id=update_id, queue=self.queue)
 
     def execute(self, statement: str, **values: Any) -> None:
         with self.database.transaction() as session:

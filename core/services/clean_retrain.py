@@ -22,24 +22,26 @@ _ACTOR = "withdrawal"
 _WITHDRAWN = "Feedback that it was trained on was withdrawn."
 
 
-def retrain_clean(session: Session, *, queue: TaskQueue) -> int:
-    """One step further for every update that holds withdrawn feedback and still has to be replaced; how many.
+def awaited(session: Session) -> list[UUID]:
+    """Updates that hold withdrawn feedback and still have to be replaced; the longest waiting first."""
+    return list(updates.to_be_cleaned(session))
 
-    Of each first what is in flight ends; then the update is made again from what it looked at, without what was
+
+def retrain_clean(session: Session, *, update_id: UUID, queue: TaskQueue) -> None:
+    """One step further for an update that holds withdrawn feedback. Run on a clock, in a transaction for each.
+
+    First what is in flight of it ends; then the update is made again from what it looked at, without what was
     withdrawn, by the same recipe and seed. Where that cannot be, or has not happened in time, the champion gives way
     to one without withdrawn feedback, or to the base model. `clean_by` of an update that is done with is emptied.
     """
-    found = updates.to_be_cleaned(session)
-    for update, is_late in found:
-        if lock.try_take(session, "learning", update.tenant_id, update.stable_diffusion_id):
-            _advance(session, update, is_late=is_late, queue=queue)
-    return len(found)
+    update = session.get_one(ModelUpdate, update_id)
+    if lock.try_take(session, "learning", update.tenant_id, update.stable_diffusion_id):
+        session.refresh(update, with_for_update=True)
+        if update.clean_by is not None and _has_stopped(session, update):
+            _advance(session, update, is_late=updates.is_late(session, update), queue=queue)
 
 
 def _advance(session: Session, update: ModelUpdate, *, is_late: bool, queue: TaskQueue) -> None:
-    session.refresh(update, with_for_update=True)
-    if update.clean_by is None or not _has_stopped(session, update):
-        return
     adapter = updates.adapter_of(session, update_id=update.id, for_update=True)
     champion = adapter if adapter is not None and adapter.stage == AdapterStage.CHAMPION else None
     last = _last_replacement(session, update)

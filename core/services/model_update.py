@@ -89,6 +89,11 @@ def _is_too_early(session: Session, now: Standing, *, tenant_id: UUID, model_id:
     return policy_rows.was_noted_within(session, **pair, seconds=_SELECT_AGAIN_SECONDS)
 
 
+def pairs_to_consider(session: Session) -> Sequence[tuple[UUID, UUID]]:
+    """(tenant, base model) wherever feedback waits to be counted."""
+    return policy_rows.pairs_with_new_labels(session)
+
+
 def trigger(
     session: Session, *, tenant_id: UUID, model_id: UUID, terms: Terms, queue: TaskQueue, settings: Settings
 ) -> ModelUpdate:

@@ -1,4 +1,4 @@
-"""The clockwork: sweep leases, ring doorbells, remove what is old."""
+"""The clockwork: sweep leases, ring doorbells, keep the learning loop turning, remove what is old."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,11 +11,14 @@ from sqlalchemy.orm import Session
 from core.domain.errors import LorikeetError
 from core.infra.task_queue import TaskQueue
 from core.services import live_test, upkeep
+from core.services import model_update as updates
+from core.services.clean_retrain import awaited, retrain_clean
+from core.services.settlement import reconcile
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
-_SELDOM = 30
-"""Ticks between two rounds of what is not urgent."""
+_NOW_AND_THEN, _SELDOM = 5, 30
+"""Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
 
 
 def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
@@ -23,11 +26,30 @@ def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
     settings = runtime.settings
     _attempt(runtime, lambda session: upkeep.sweep(session, stall_seconds=settings.stall_seconds))
     _attempt(runtime, lambda session: upkeep.ring_waiting(session, queue=queue, ring_seconds=settings.ring_seconds))
+    _attempt(runtime, reconcile)
+    _replace_what_was_taken_back(runtime, queue)
+    if count % _NOW_AND_THEN == 0:
+        _consider_updates(runtime, queue)
     _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
         retention = timedelta(days=settings.retention_days)
         _attempt(runtime, upkeep.forget)
         _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+
+
+def _replace_what_was_taken_back(runtime: Runtime, queue: TaskQueue) -> None:
+    found: list[UUID] = []
+    _attempt(runtime, lambda session: found.extend(awaited(session)))
+    for update_id in found:
+        _attempt(runtime, partial(retrain_clean, update_id=update_id, queue=queue))
+
+
+def _consider_updates(runtime: Runtime, queue: TaskQueue) -> None:
+    found: list[tuple[UUID, UUID]] = []
+    _attempt(runtime, lambda session: found.extend(updates.pairs_to_consider(session)))
+    for tenant_id, model_id in found:
+        pair = partial(updates.consider, tenant_id=tenant_id, model_id=model_id)
+        _attempt(runtime, partial(pair, queue=queue, settings=runtime.settings))
 
 
 def _look_at_rollouts(runtime: Runtime, *, with_work: bool) -> None:

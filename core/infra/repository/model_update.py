@@ -130,11 +130,16 @@ def unapproved_in_time(session: Session) -> Sequence[ModelUpdate]:
     return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
-def to_be_cleaned(session: Session) -> Sequence[tuple[ModelUpdate, bool]]:
-    """Updates with withdrawn feedback that something without it has to replace; whether the time for that is over."""
-    query = select(ModelUpdate, func.coalesce(ModelUpdate.clean_by <= func.now(), False))
-    query = query.where(ModelUpdate.taken_back_at.is_not(None), ModelUpdate.clean_by.is_not(None))
-    return [(found, bool(late)) for found, late in session.execute(query.order_by(ModelUpdate.taken_back_at))]
+def to_be_cleaned(session: Session) -> Sequence[UUID]:
+    """Updates with withdrawn feedback that something without it has to replace."""
+    query = select(ModelUpdate.id).where(ModelUpdate.taken_back_at.is_not(None), ModelUpdate.clean_by.is_not(None))
+    return session.scalars(query.order_by(ModelUpdate.taken_back_at)).all()
+
+
+def is_late(session: Session, row: ModelUpdate) -> bool:
+    """Whether the time to replace an update is over."""
+    query = select(ModelUpdate.clean_by <= func.now()).where(ModelUpdate.id == row.id)
+    return bool(session.scalar(query))
 
 
 def replacement_of(session: Session, *, update_id: UUID) -> ModelUpdate | None:

@@ -94,7 +94,9 @@ def test_the_training_data_is_shown_page_by_page_with_what_was_left_out(tenant: 
     said = tenant.post("/api/feedback", json=comment).json()["id"]
     choices = choose(tenant)
     url = f"/api/model-updates/{the_update(tenant)['id']}/training-data"
-    rows, exclusions, cursor, pages = [], [], "", 0
+    rows: list[Any] = []
+    exclusions: list[Any] = []
+    cursor, pages = "", 0
     while cursor is not None:
         page = tenant.get(f"{url}?limit=3" + (f"&cursor={cursor}" if cursor else "")).json()
         assert len(page["rows"]) + len(page["exclusions"]) <= 3
@@ -234,3 +236,18 @@ def test_the_losses_of_an_update_are_metrics_of_its_job(tenant: Tenancy) -> None
     choose(tenant)
     job = the_update(tenant)["job_id"]
     assert tenant.get(f"/api/jobs/{job}/metrics").json() == {"items": [], "next_after_step": None}
+
+
+def test_anothers_update_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> None:
+    url = evaluated(tenant, Decision.NEEDS_APPROVAL)
+    calls = [
+        ("GET", url),
+        *(("GET", f"{url}/{part}") for part in ("training-data", "report", "report.html", "model-card")),
+    ]
+    calls += [("POST", f"{url}/{verb}") for verb in ("approve", "reject", "cancel")]
+    for method, path in calls:
+        for caller, of in ((stranger, path), (tenant, path.replace(url, f"/api/model-updates/{uuid4()}"))):
+            answer = caller.call(method, of)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+    assert stranger.get("/api/model-updates").json()["items"] == []
+    assert tenant.get(url).json()["status"] == "awaiting_approval"

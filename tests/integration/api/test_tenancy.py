@@ -29,9 +29,10 @@ def test_every_route_needs_a_key(client: TestClient) -> None:
         if path in OPEN:
             continue
         url = path.replace("{position}", "0").replace("{form}", "kohya")
-        for name in ("job_id", "dataset_id", "adapter_id", "model_id", "image_id", "artifact_id", "feedback_id"):
-            url = url.replace(f"{{{name}}}", str(uuid4()))
-        json: dict[str, Any] = {} if method != "POST" else {"json": {"prompt": "a"}}
+        things = ("job", "dataset", "adapter", "model", "image", "artifact", "feedback", "update")
+        for name in things:
+            url = url.replace(f"{{{name}_id}}", str(uuid4()))
+        json: dict[str, Any] = {} if method not in ("POST", "PUT") else {"json": {"prompt": "a"}}
         for headers in ({}, {"Authorization": "Bearer lk_wrong"}, {"Authorization": "Basic eA=="}):
             answer = client.request(method, url, headers=headers, **json)
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), (method, path)
@@ -67,6 +68,7 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
         ("POST", f"/api/adapters/{adapter}/promote"),
         ("POST", f"/api/adapters/{adapter}/rollback"),
         ("GET", f"/api/models/{model}"),
+        ("GET", f"/api/models/{model}/policy"),
         ("GET", f"/api/feedback/{feedback}"),
         ("DELETE", f"/api/feedback/{feedback}"),
     ]
@@ -86,7 +88,7 @@ def test_what_is_anothers_does_not_exist(tenant: Tenancy, stranger: Tenancy) -> 
 
 @pytest.mark.parametrize("name", ["abc", "..%2F..%2Fetc", "%00", "6f1f7c3e", "'; drop table job --", "%ED%A0%80"])
 def test_an_id_that_is_none_does_not_exist(tenant: Tenancy, name: str) -> None:
-    for place in ("jobs", "datasets", "adapters", "models", "images", "feedback"):
+    for place in ("jobs", "datasets", "adapters", "models", "images", "feedback", "model-updates"):
         answer = tenant.get(f"/api/{place}/{name}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -1,6 +1,7 @@
 """The fixtures of the learning bench."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.learning_bench import LearningBench
 
 @pytest.fixture
 def make(database: Database, queue: TaskQueue, settings: Settings) -> Callable[..., LearningBench]:
-    def made(**policy: object) -> LearningBench:
+    def made(**policy: Any) -> LearningBench:
         return LearningBench(database, queue, settings, **policy)
 
     return made

@@ -1,0 +1,90 @@
+"""The clockwork keeps the loop turning, whatever was missed or broke off."""
+
+import itertools
+
+import pytest
+
+from core.domain.evaluation import Decision
+from core.domain.job import JobStatus
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+from core.infra.table import ModelUpdate
+from core.infra.task_queue import TaskQueue
+from core.services import model_update
+from tests.learning_bench import LearningBench
+from worker.handler.upkeep import tick
+from worker.runtime import Runtime
+
+
+class Clock:
+    """Ticks over a learning bench."""
+
+    def __init__(self, settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue) -> None:
+        self.loop = LearningBench(database, queue, settings)
+        self.runtime = Runtime(self.loop.settings, database, store, worker_id="upkeep")
+        self.counts = itertools.count()
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            tick(self.runtime, self.loop.queue, count=next(self.counts))
+
+    def updates(self) -> list[ModelUpdate]:
+        with self.loop.database.transaction() as session:
+            return session.query(ModelUpdate).order_by(ModelUpdate.created_at).all()
+
+
+@pytest.fixture
+def clock(settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue) -> Clock:
+    return Clock(settings, database, store, queue)
+
+
+def test_what_no_request_started_the_clock_does_and_what_no_worker_ended_too(clock: Clock) -> None:
+    clock.loop.choose_many(6)
+    clock.tick()
+    [update] = clock.updates()
+    assert update.trigger == "policy"
+    clock.loop.ends(update.job_id, JobStatus.FAILED, "It broke.")
+    clock.loop.choose_many(6)
+    clock.tick(5)
+    first, second = clock.updates()
+    assert (first.status, first.outcome_reason, second.status) == ("failed", "It broke.", "planned")
+
+
+def test_a_worker_that_dies_again_and_again_does_not_hold_the_loop(clock: Clock) -> None:
+    clock.loop.choose_many(6)
+    clock.tick()
+    for _ in range(3):
+        clock.loop.execute("UPDATE job SET run_after = now() WHERE kind = 'model_update'")
+        clock.loop.claim()
+        clock.loop.execute("UPDATE job SET lease_expires_at = now() WHERE status = 'running'")
+        clock.tick()
+    [update] = clock.updates()
+    assert update.status == "failed"
+    assert update.outcome_reason is not None and update.outcome_reason.startswith("Its worker died or hung 3 times")
+
+
+def test_what_was_taken_back_is_replaced_on_the_clock(clock: Clock) -> None:
+    clock.loop.champion()
+    clock.loop.withdraw("user-1")
+    clock.tick()
+    tainted, clean = clock.updates()
+    assert (clean.trigger, clean.replaces_update_id) == ("withdrawal", tainted.id)
+    clock.loop.finish(clock.loop.claim(), Decision.PROMOTE)
+    clock.tick()
+    assert clock.updates()[0].clean_by is None
+
+
+def test_one_broken_policy_does_not_stop_the_others(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+
+    def consider(_: object, *, tenant_id: object, **__: object) -> None:
+        looked.append(tenant_id)
+        raise ValueError("a policy of an older form")
+
+    clock.loop.choose_many(1)
+    other = LearningBench(clock.loop.database, clock.loop.queue, clock.loop.settings)
+    other.choose_many(1)
+    monkeypatch.setattr(model_update, "consider", consider)
+    clock.tick()
+    assert set(looked) == {clock.loop.tenant_id, other.tenant_id}
