@@ -79,8 +79,8 @@ def count_alarms(name: str, make: Streams, *, streams: int, looks: int, policy: 
 class EvidenceTable:
     """When the evidence of a stream first reaches what is `needed`.
 
-    Where all opinions weigh the same, evidence depends on the numbers of wins and losses alone, so the real test is
-    asked once for each pair of numbers and remembered; other streams go through it one by one.
+    Where everybody speaks once, evidence depends on the numbers of wins and losses alone, so the real test is asked
+    once for each pair of numbers, and remembered; other streams go through it one by one.
     """
 
     def __init__(self, needed: float) -> None:
@@ -89,8 +89,8 @@ class EvidenceTable:
 
     def reached(self, comparisons: Sequence[Comparison]) -> tuple[int | None, int | None]:
         """After how many comparisons there is enough for better, and for worse; None where there never is."""
-        is_even = all(each.weight == 1 and each.difference in (-1, 0, 1) for each in comparisons)
-        looks = self._look_up(comparisons) if is_even else self._go_through(comparisons)
+        is_simple = len({each.voice for each in comparisons}) == len(comparisons)
+        looks = self._look_up(comparisons) if is_simple else self._go_through(comparisons)
         better = worse = None
         for count, (is_better, is_worse) in enumerate(looks, start=1):
             better = count if is_better and better is None else better
@@ -100,7 +100,7 @@ class EvidenceTable:
     def _go_through(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bool, bool]]:
         test = SequentialTest()
         for each in comparisons:
-            test.add(each.difference, each.weight)
+            test.add(each.difference, each.voice)
             yield test.better >= self._needed, test.worse >= self._needed
 
     def _look_up(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[bool, bool]]:
@@ -112,12 +112,12 @@ class EvidenceTable:
     def _of(self, wins: int, losses: int) -> tuple[bool, bool]:
         if (wins, losses) not in self._known:
             test = SequentialTest()
-            for _ in range(wins):
-                test.add(1.0)
+            for number in range(wins):
+                test.add(1.0, f"for {number}")
             # A product does not mind the order, so a row of the table is filled on the way, and some way on.
             for count in range(losses + _AHEAD):
                 if count:
-                    test.add(-1.0)
+                    test.add(-1.0, f"against {count}")
                 self._known[wins, count] = (test.better >= self._needed, test.worse >= self._needed)
         return self._known[wins, losses]
 
@@ -128,7 +128,7 @@ def count_like_rate_alarms(*, streams: int, looks: int, policy: RolloutPolicy, s
     for index in range(streams):
         rng, test = np.random.default_rng([seed, index]), LikeRateTest(RECORD_RATE)
         for count, liked in enumerate((rng.random(looks) < RECORD_RATE).tolist(), start=1):
-            test.add(liked=liked)
+            test.add(str(count), liked=liked)
             if test.lower >= 1 / policy.false_alarm:
                 alarms.append(count)
                 break

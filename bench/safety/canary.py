@@ -64,7 +64,7 @@ def run(opinions: Iterator[LiveOpinion], policy: RolloutPolicy, *, kind: Rollout
     test, wins, losses = SequentialTest(), 0, 0
     comparisons = compare(heard, max_per_user=policy.max_per_user)
     for each in comparisons:
-        test.add(each.difference, each.weight)
+        test.add(each.difference, each.voice)
         wins, losses = wins + (each.difference > 0), losses + (each.difference < 0)
         evidence = RolloutEvidence(
             opinions=wins + losses, wins=wins, losses=losses, better=test.better, worse=test.worse

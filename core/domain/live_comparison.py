@@ -3,7 +3,7 @@
 A side-by-side request shows one user both arms, so its first word on both is one comparison. Where a user sees one arm
 only, what he says tells as much of him as of the pictures: of each such user the first word counts, paired with the
 nearest in time that waits in the other arm. A user who saw both arms in requests of their own is compared with himself.
-The n-th comparison of a user weighs 1/n, so n opinions of one multiply any evidence by less than n + 1.
+A comparison is the voice of its user, or of the two whose first words it takes: nobody has more than two voices.
 """
 
 from collections import defaultdict
@@ -33,18 +33,18 @@ class LiveOpinion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better the challenger was liked, -1 to 1, and how much that counts."""
+    """How much better the challenger was liked, -1 to 1, and by whose voice."""
 
     difference: float
-    weight: float
+    voice: str
 
 
 @dataclass(frozen=True)
 class Thumb:
-    """A thumb on a picture of one arm, and how much it counts."""
+    """A thumb on a picture of one arm, and by whose voice."""
 
     liked: bool
-    weight: float
+    voice: str
 
 
 def compare(opinions: Iterable[LiveOpinion], *, max_per_user: int) -> list[Comparison]:
@@ -56,13 +56,13 @@ def compare(opinions: Iterable[LiveOpinion], *, max_per_user: int) -> list[Compa
 
 
 def thumbs_of(opinions: Iterable[LiveOpinion], arm: Arm, *, max_per_user: int) -> list[Thumb]:
-    """The thumbs on one arm's pictures, oldest first; at most `max_per_user` of one user, the n-th with weight 1/n."""
+    """The thumbs on one arm's pictures, oldest first; at most `max_per_user` of one user."""
     counts: dict[str, int] = defaultdict(int)
     found = []
     for opinion in opinions:
         if opinion.kind is FeedbackKind.THUMB and opinion.arm is arm and counts[opinion.user_ref] < max_per_user:
             counts[opinion.user_ref] += 1
-            found.append(Thumb(bool(opinion.score), 1 / counts[opinion.user_ref]))
+            found.append(Thumb(bool(opinion.score), opinion.user_ref))
     return found
 
 
@@ -109,12 +109,11 @@ class _Desk:
             self._add(_difference(opinion, other), list({opinion.user_ref, other.user_ref}))
 
     def _add(self, difference: float, users: Sequence[str]) -> None:
-        ordinal = max(self._counts[user] for user in users) + 1
-        if ordinal > self.max_per_user:
+        if max(self._counts[user] for user in users) >= self.max_per_user:
             return
         for user in users:
             self._counts[user] += 1
-        self.comparisons.append(Comparison(difference, 1 / ordinal))
+        self.comparisons.append(Comparison(difference, "\n".join(sorted(users))))
 
 
 def _match(waiting: _Waiting, opinion: LiveOpinion) -> LiveOpinion | None:

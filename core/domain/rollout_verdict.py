@@ -77,7 +77,7 @@ def weigh(
     """The evidence of a rollout's current opinions, oldest first."""
     test, comparisons = SequentialTest(), compare(opinions, max_per_user=policy.max_per_user)
     for each in comparisons:
-        test.add(each.difference, each.weight)
+        test.add(each.difference, each.voice)
     return RolloutEvidence(
         opinions=len(opinions),
         users=len({opinion.user_ref for opinion in opinions}),
@@ -102,7 +102,7 @@ def _liked_less(opinions: Sequence[LiveOpinion], policy: RolloutPolicy, recorded
         return None
     test = LikeRateTest(allowed)
     for thumb in thumbs_of(opinions, Arm.CHALLENGER, max_per_user=policy.max_per_user):
-        test.add(liked=thumb.liked, weight=thumb.weight)
+        test.add(thumb.voice, liked=thumb.liked)
     return test.lower
 
 

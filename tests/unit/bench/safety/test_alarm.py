@@ -21,11 +21,12 @@ def test_the_table_says_what_the_test_says() -> None:
         test = SequentialTest()
         first: list[int | None] = [None, None]
         for count, difference in enumerate(differences, start=1):
-            test.add(difference)
+            test.add(difference, str(count))
             for side, evidence in enumerate((test.better, test.worse)):
                 if evidence >= 20 and first[side] is None:
                     first[side] = count
-        assert list(EvidenceTable(20).reached([Comparison(each, 1.0) for each in differences])) == first
+        comparisons = [Comparison(each, str(number)) for number, each in enumerate(differences)]
+        assert list(EvidenceTable(20).reached(comparisons)) == first
 
 
 @pytest.mark.parametrize("name", EQUAL)

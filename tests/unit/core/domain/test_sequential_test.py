@@ -11,11 +11,11 @@ from core.domain.sequential_test import LikeRateTest, SequentialTest
 STREAMS, LOOKS, NEEDED = 1000, 150, 20.0
 
 
-def ever(rng: random.Random, win: float, *, looks: int = LOOKS, weight: float = 1.0) -> tuple[bool, bool]:
-    """Whether evidence for better, and for worse, ever reaches what is needed, looking after every comparison."""
+def ever(rng: random.Random, win: float, *, each: int = 1) -> tuple[bool, bool]:
+    """Whether evidence for better, and for worse, ever reaches what is needed; every voice speaks `each` times."""
     test, better, worse = SequentialTest(), False, False
-    for _ in range(looks):
-        test.add(1.0 if rng.random() < win else -1.0, weight)
+    for look in range(LOOKS):
+        test.add(1.0 if rng.random() < win else -1.0, str(look % (LOOKS // each)))
         better, worse = better or test.better >= NEEDED, worse or test.worse >= NEEDED
     return better, worse
 
@@ -31,25 +31,43 @@ def test_betting_on_a_fair_coin_gains_nothing(length: int) -> None:
     for outcomes in itertools.product((-1.0, 1.0), repeat=length):
         test = SequentialTest()
         for number, outcome in enumerate(outcomes, 1):
-            test.add(outcome, 1 / number)
+            test.add(outcome, str(number))
         total += test.better
     assert total / 2**length == pytest.approx(1.0)
 
 
 def test_better_and_worse_are_mirror_images() -> None:
     one, other = SequentialTest(), SequentialTest()
-    for outcome in (1.0, 1.0, -1.0, 0.5, 0.0):
-        one.add(outcome, 0.5)
-        other.add(-outcome, 0.5)
+    for voice, outcome in zip("abbab", (1.0, 1.0, -1.0, 0.5, 0.0), strict=True):
+        one.add(outcome, voice)
+        other.add(-outcome, voice)
     assert (one.better, one.worse) == (other.worse, other.better)
     assert one.better > 1 > one.worse
 
 
-def test_looking_all_the_time_raises_few_false_alarms() -> None:
+@pytest.mark.parametrize("each", [1, 3])
+def test_looking_all_the_time_raises_few_false_alarms(each: int) -> None:
     rng = random.Random(7)
-    alarms = [ever(rng, 0.5) for _ in range(STREAMS)]
+    alarms = [ever(rng, 0.5, each=each) for _ in range(STREAMS)]
     assert sum(better for better, _ in alarms) / STREAMS <= 0.05
     assert sum(worse for _, worse in alarms) / STREAMS <= 0.05
+
+
+def test_a_voice_is_the_mean_of_what_it_said() -> None:
+    fickle, twice, once, silent = (SequentialTest() for _ in range(4))
+    for difference in (1.0, -1.0):
+        fickle.add(difference, "a")
+    for _ in range(9):
+        twice.add(1.0, "a")
+    once.add(1.0, "a")
+    assert fickle.better == pytest.approx(silent.better)
+    assert twice.better == pytest.approx(once.better)
+    assert once.better < 2
+    thumbs, thumb = LikeRateTest(0.6), LikeRateTest(0.6)
+    for _ in range(9):
+        thumbs.add("a", liked=False)
+    thumb.add("a", liked=False)
+    assert thumbs.lower == pytest.approx(thumb.lower)
 
 
 def test_a_true_difference_is_found() -> None:
@@ -61,8 +79,8 @@ def test_a_true_difference_is_found() -> None:
 
 def test_endless_evidence_stays_a_number() -> None:
     test = SequentialTest()
-    for _ in range(5000):
-        test.add(1.0)
+    for number in range(5000):
+        test.add(1.0, str(number))
     assert test.better == pytest.approx(1e12)
     assert math.isfinite(test.worse)
 
@@ -73,8 +91,8 @@ def test_an_unchanged_like_rate_raises_few_alarms(rate: float) -> None:
     alarms = 0
     for _ in range(STREAMS):
         test, alarm = LikeRateTest(rate), False
-        for _ in range(LOOKS):
-            test.add(liked=rng.random() < rate)
+        for look in range(LOOKS):
+            test.add(str(look), liked=rng.random() < rate)
             alarm = alarm or test.lower >= NEEDED
         alarms += alarm
     assert alarms / STREAMS <= 0.05
@@ -85,8 +103,8 @@ def test_a_fallen_like_rate_is_found() -> None:
     found = 0
     for _ in range(200):
         test = LikeRateTest(0.63)
-        for _ in range(200):
-            test.add(liked=rng.random() < 0.4)
+        for number in range(200):
+            test.add(str(number), liked=rng.random() < 0.4)
         found += test.lower >= NEEDED
     assert found / 200 >= 0.95
 
