@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,11 +12,12 @@ from uuid import UUID
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from core.domain.adapter import AdapterManifest
 from core.domain.errors import DatasetUnusable, JobCanceled, JobFailure, JobInterrupted, JobStopped, OwnershipLost
 from core.domain.evaluation import Decision, EvaluationReport, Gates
-from core.domain.job import JobKind, JobStatus
+from core.domain.job import JobKind
 from core.domain.model_update import ModelUpdateStatus
 from core.domain.outcome import Outcome, Output
 from core.domain.policy import SelectionPolicy
@@ -24,6 +27,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.repository import training as trainings
 from core.infra.settings import Settings
+from core.infra.table import ModelUpdate
 from core.infra.task_queue import TaskQueue
 from core.services import run as run_service
 from core.services import update_run
@@ -55,11 +59,15 @@ class Loop(LearningBench):
         )
         self.runtime = runtime
 
-    def start(self, *, pairs: int = 8) -> Claim:
-        """An update on the same opinions each time, claimed."""
-        for number in range(pairs):
+    def choose_some(self) -> None:
+        """The same eight opinions each time."""
+        for number in range(8):
             name = f"star number {number}"
             self.choose(user=f"user-{number % 4}", prompt=name, content=name)
+
+    def start(self) -> Claim:
+        """An update on some opinions, claimed."""
+        self.choose_some()
         self.trigger()
         return self.claim()
 
@@ -67,6 +75,14 @@ class Loop(LearningBench):
         with self.database.transaction() as session:
             run_service.give_back(session, claim, delay=timedelta(0))
         return self.claim()
+
+    def run_to_its_end(self) -> ModelUpdate:
+        """A new update on the worker's own way, and what became of it."""
+        self.choose_some()
+        update = self.trigger()
+        assert run_next(self.runtime, {JobKind.MODEL_UPDATE: handle})
+        self.upkeep()
+        return self.update(update.id)
 
     def promote(self, claim: Claim) -> Outcome:
         """Run an update, and let its candidate be champion whatever the verdict."""
@@ -236,28 +252,41 @@ def test_an_update_that_lost_its_claim_writes_nothing(loop: Loop) -> None:
 
 def test_a_picture_that_is_gone_fails_the_update_and_the_next_can_start(loop: Loop) -> None:
     claim = loop.start()
+    update_id = loop.of(claim)
     for key, _ in list(loop.runtime.store.list("job/")):
         loop.runtime.store.delete(key)
-    with pytest.raises(DatasetUnusable, match="of the training data is gone"):
-        handle(Run(claim, loop.runtime), loop.runtime)
-    loop.give_back(claim)
     loop.execute("UPDATE job SET status = 'queued', lease_expires_at = NULL WHERE id = :id", id=claim.job_id)
     assert run_next(loop.runtime, {JobKind.MODEL_UPDATE: handle})
     loop.upkeep()
-    ended = loop.update(loop.of(claim))
+    ended = loop.update(update_id)
     assert ended.status == ModelUpdateStatus.FAILED and ended.outcome_reason is not None
-    assert ended.outcome_reason.endswith("is gone.")
+    assert re.fullmatch("The image .* of the training data is gone.", ended.outcome_reason)
     loop.start()
 
 
-def test_a_training_that_diverges_fails_the_update(make_loop: Callable[..., Loop]) -> None:
-    loop = make_loop(recipe=RECIPE.model_copy(update={"learning_rate": 1.0, "max_gradient_norm": 1e6, "beta": 1e6}))
-    claim = loop.start()
-    loop.execute("UPDATE job SET status = 'queued', lease_expires_at = NULL WHERE id = :id", id=claim.job_id)
-    assert run_next(loop.runtime, {JobKind.MODEL_UPDATE: handle})
-    loop.upkeep()
-    assert loop.job(claim.job_id).status in (JobStatus.FAILED, JobStatus.SUCCEEDED)
-    assert loop.update(loop.of(claim)).status in (ModelUpdateStatus.FAILED, ModelUpdateStatus.REJECTED)
+def test_a_loss_that_is_no_number_fails_the_update(
+    make_loop: Callable[..., Loop], sd_folder: Path, tmp_path: Path
+) -> None:
+    loop, folder = make_loop(), tmp_path / "broken"
+    shutil.copytree(sd_folder, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_out.bias"].fill_(float("nan"))
+    save_file(tensors, weights, metadata={"format": "pt"})
+    loop.execute("UPDATE stable_diffusion SET source = :source", source=str(folder))
+    ended = loop.run_to_its_end()
+    assert ended.status == ModelUpdateStatus.FAILED
+    assert ended.outcome_reason is not None and "is not finite: try a lower learning rate" in ended.outcome_reason
+    assert loop.job(ended.job_id).error_code == "training_diverged"
+
+
+def test_without_held_out_opinions_a_person_has_to_decide(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop(selection=SelectionPolicy(max_user_share=1.0, held_out_share=0.0))
+    ended = loop.run_to_its_end()
+    assert ended.status == ModelUpdateStatus.AWAITING_APPROVAL and ended.decide_by is not None
+    assert ended.verdict is not None and ended.verdict["decision"] == "needs_approval"
+    assert ended.report is not None and "There is no held-out opinion to measure accuracy on." in ended.report["notes"]
+    assert loop.adapter(ended.id).stage == "candidate"
 
 
 def test_withdrawn_training_data_stops_the_run(loop: Loop) -> None:
