@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from core.domain.errors import TrainingDiverged
 from core.domain.preference import HeldOutLook, PreferenceKind, PreferenceRow
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
 from worker.training.learner import Learner
@@ -33,7 +34,11 @@ class HeldOut:
         self._reference: torch.Tensor | None = None
 
     def look(self, step: int) -> HeldOutLook:
-        """Judge the adapter as it is now."""
+        """Judge the adapter as it is now.
+
+        Raises:
+            TrainingDiverged: an error is not finite.
+        """
         if self._reference is None:
             self._learner.switch(False)
             try:
@@ -42,6 +47,10 @@ class HeldOut:
                 self._learner.switch(True)
         errors, reference = self._errors(), self._reference
         rewards = reference - errors
+        if not rewards.isfinite().all():  # the journal may come to this step's loss later
+            raise TrainingDiverged(
+                f"An error on held-out opinions after step {step} is not finite: try a lower learning rate."
+            )
         count = self._pairs
         single = rewards[2 * count :]
         zero = single.median() if len(single) else single.new_zeros(())

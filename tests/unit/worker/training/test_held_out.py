@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.domain.errors import TrainingDiverged
 from core.domain.preference import PreferenceKind
 from tests.training_bench import make_learner, make_opinions, make_preference_plan
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, implicit_rewards
@@ -53,3 +54,14 @@ def test_the_adapter_is_on_and_learns_after_a_look(tmp_path: Path) -> None:
     learner = make_learner(plan)
     HeldOut(manifest.rows, OpinionShelf(manifest.rows, pictures, learner, resolution=32), learner).look(1)
     assert all(parameter.requires_grad for parameter in learner.parameters().values())
+
+
+def test_an_error_that_is_no_number_ends_the_run_in_words(tmp_path: Path) -> None:
+    plan = make_preference_plan()
+    manifest, pictures = make_opinions(tmp_path)
+    learner = make_learner(plan)
+    held_out = HeldOut(manifest.rows, OpinionShelf(manifest.rows, pictures, learner, resolution=32), learner)
+    with torch.no_grad():
+        next(iter(learner.parameters().values())).fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match="after step 7 is not finite"):
+        held_out.look(7)
