@@ -19,7 +19,7 @@ import torch
 
 from bench import report
 from bench.safety import record, table
-from bench.safety.alarm import EQUAL, LOOKS, AlarmRow, count_alarms, count_like_rate_alarms
+from bench.safety.alarm import EQUAL, LOOKS, PLAIN, AlarmRow, count_alarms, count_like_rate_alarms
 from bench.safety.condition import TRIALS, by_rounds, is_reckless
 from bench.safety.harm import HARMS, HarmRow, force
 from bench.safety.record import Record
@@ -31,8 +31,8 @@ from tiny.recipe import TINY_RECIPE
 
 RUNS = report.RESULTS / "loop_safety_runs.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "learning"
-CAREFUL = TINY_RECIPE | {"steps": 48, "batch_size": 8, "learning_rate": 4e-3, "evaluate_every": 16}
-"""The tiny recipe in half as many steps that are four times as wide, on half as many opinions."""
+CAREFUL = TINY_RECIPE | {"steps": 64, "evaluate_every": 32}
+"""The tiny recipe, cut short: two thirds of the way are enough to tell better from worse."""
 
 RECKLESS = CAREFUL | {"anchor_weight": 0.2, "sft_weight": 0.0, "flip_rate": 0.05}
 """Hardly held back, so that shapes may suffer."""
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-training", action="store_true", help="simulate with the trials that are there")
     parser.add_argument("--trials", type=int, default=len(TRIALS), help="train no more than so many in this run")
     parser.add_argument("--tenants", type=int, default=24, help="of each condition, of each kind")
-    parser.add_argument("--streams", type=int, default=10_000, help="without a difference, of each kind")
+    parser.add_argument("--streams", type=int, default=10_000, help="without a difference, of the plain kinds")
     parser.add_argument("--runs", type=int, default=1000, help="of each bad champion")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lorikeet-safety")
@@ -98,7 +98,14 @@ def train(folder: Path, *, most: int) -> None:
 
 def _alarms(streams: int, seed: int) -> list[AlarmRow]:
     rows = [
-        count_alarms(name, make, streams=streams, looks=LOOKS, policy=POLICY.rollout, seed=seed)
+        count_alarms(
+            name,
+            make,
+            streams=streams if name in PLAIN else streams // 5,
+            looks=LOOKS,
+            policy=POLICY.rollout,
+            seed=seed,
+        )
         for name, make in EQUAL.items()
     ]
     return [*rows, count_like_rate_alarms(streams=streams, looks=LOOKS, policy=POLICY.rollout, seed=seed)]

@@ -59,7 +59,10 @@ EQUAL: dict[str, Streams] = {
         rng, live.with_loud_user(rng, live.fresh_users(), 0.3), rates=_even(0.7), challenger_share=0.5
     ),
 }
-"""Streams in which no arm is better than the other. In `loud` ones a single user does what he can."""
+"""Streams in which no arm is better than the other; in some of them one user does what he can."""
+
+PLAIN = ("choices, everybody once", "thumbs of two arms, half each")
+"""The streams that a target is set for; the others are there to find out what breaks it."""
 
 
 def count_alarms(name: str, make: Streams, *, streams: int, looks: int, policy: RolloutPolicy, seed: int) -> AlarmRow:
