@@ -137,9 +137,8 @@ def test_order_and_ids_of_the_rows_do_not_matter_and_others_do_not_change_a_rows
 
     pair = rows[0]
     without = [row for row in rows if row is not rows[-1]]
-    sizes = {"batch_size": 7}
     assert torch.equal(
-        noise_of_a_pair(make_source(tmp_path, rows, **sizes)),
+        noise_of_a_pair(make_source(tmp_path, rows, batch_size=7)),
         noise_of_a_pair(make_source(tmp_path, without, batch_size=6)),
     )
 

@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_without_held_out_rows_the_last_average_is_kept() -> None:
     ],
 )
 def test_a_run_ends_early(
-    looks: tuple[HeldOutLook, ...], told: dict[str, float], losses: dict[int, float], step: int, reason: str
+    looks: tuple[HeldOutLook, ...], told: dict[str, Any], losses: dict[int, float], step: int, reason: str
 ) -> None:
     guide, _, learner = make_guide(*looks, **told)
     assert go(guide, learner, losses=losses) == step
