@@ -9,8 +9,10 @@ from PIL import Image
 from core.domain.base_model import LoadOptions
 from core.domain.errors import JobStopped
 from core.domain.evaluation import Decision, Gates, Measure, judge
+from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.model_update import Split
 from core.domain.preference import PictureRef, PreferenceKind, PreferenceManifest
+from tests.tiny_pipeline import save_lora, save_sdxl
 from worker.evaluation.evaluator import EvaluationSetting, evaluate
 from worker.evaluation.prompt import Amount
 
@@ -160,3 +162,13 @@ def test_it_stops_when_told(setting: EvaluationSetting, questions: int) -> None:
     with pytest.raises(JobStopped):
         evaluate(setting, watch=watch)
     assert watch.questions == questions + 1
+
+
+def test_sdxl_is_evaluated_likewise(setting: EvaluationSetting, tmp_path: Path) -> None:
+    folder = save_sdxl(tmp_path / "sdxl")
+    lora = save_lora(tmp_path / "adapter.safetensors", folder, parts=("unet", "text_encoder"))
+    small = GenerationDefaults(width=32, height=32, steps=2, guidance_scale=3.0, scheduler=SchedulerName.EULER)
+    beside = dataclasses.replace(setting, model_folder=folder, defaults=small, candidate=lora)
+    report = evaluate(beside, watch=Watch()).report
+    assert report.serves and report.drift is not None and report.drift > 0
+    assert report.accuracy is not None and report.accuracy.count == 6
