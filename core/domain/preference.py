@@ -50,6 +50,12 @@ class PreferenceRecipe(Recipe):
     anchor_weight: Annotated[Float, Field(ge=0, le=100)] = Field(
         default=0.1, description="weight of the distance between the policy's and the reference's predictions"
     )
+    preserve_prompts: Annotated[tuple[Annotated[Text, Field(max_length=1000)], ...], Field(max_length=256)] = Field(
+        default=(), description="prompts, the empty one among them, that are to be drawn as before"
+    )
+    preserve_weight: Annotated[Float, Field(ge=0, le=100)] = Field(
+        default=1.0, description="weight of the distance between policy and reference for preserve_prompts"
+    )
     ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(
         default=0.95, description="of the averaged weights that are kept; 0 keeps the last ones"
     )

@@ -25,7 +25,7 @@ from worker.training.learner import Learner
 from worker.training.opinion_shelf import OpinionShelf
 
 KEPT_BYTES = 2**30
-_ORDER, _TIMESTEP, _NOISE = 0, 1, 2  # keep the streams of chance apart
+_ORDER, _TIMESTEP, _NOISE, _PRESERVED = 0, 1, 2, 3  # keep the streams of chance apart
 _GOLDEN = (5**0.5 - 1) / 2
 _MOST_DISLIKED, _MOST_LIKED = 1.0, 4 / 3  # weight of all likes over that of all dislikes: KTO's range
 
@@ -48,7 +48,8 @@ class PreferenceBatch:
 
     `latents`, `noise` (n, c, h, w), `timesteps` (n,), `condition` and `reference` are of pictures, `pairs` of them
     twice. `weights` (pairs + singles,) are of opinions, 1 on average; `signs` (singles,) say liked (1) or not (-1).
-    `liked` (n,) is the weight of a picture that somebody liked or chose, else 0.
+    `liked` (n,) is the weight of a picture that somebody liked or chose, else 0. The last `preserved` pictures are no
+    opinions: some of the others again, under prompts that are to be drawn as before.
     """
 
     latents: torch.Tensor
@@ -60,10 +61,17 @@ class PreferenceBatch:
     weights: torch.Tensor
     signs: torch.Tensor
     liked: torch.Tensor
+    preserved: int = 0
 
     def split(self, figures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Figures of pictures (n,) → those of the chosen, of the rejected and of the single ones."""
-        return figures[: self.pairs], figures[self.pairs : 2 * self.pairs], figures[2 * self.pairs :]
+        opinions, _ = self.part(figures)
+        return opinions[: self.pairs], opinions[self.pairs : 2 * self.pairs], opinions[2 * self.pairs :]
+
+    def part(self, figures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Figures of pictures (n,) → those of opinions and of what is preserved."""
+        count = len(figures) - self.preserved
+        return figures[:count], figures[count:]
 
 
 def content_key(row: PreferenceRow) -> int:
@@ -144,10 +152,19 @@ class PreferenceSource:
         uses = sorted(self._uses(number), key=lambda use: use.row.rejected is None)
         digests, pairs = lay_out([use.row for use in uses])
         shown = [*uses[:pairs], *uses]
+        prompts = self._preserved(number)
+        digests += [digests[i * len(shown) // len(prompts)] for i in range(len(prompts))]
         latents = torch.cat([self._shelf.latent(sha256) for sha256 in digests])
-        condition = self._shelf.condition([use.row.prompt for use in shown])
-        noise = torch.stack([self._noise(use, latents.shape[1:]) for use in shown]).to(latents.device)
-        timesteps = torch.tensor([self._timestep(use) for use in shown], device=latents.device)
+        condition = self._shelf.condition([*(use.row.prompt for use in shown), *prompts])
+        shape, numbers = latents.shape[1:], range(len(prompts))
+        noise = torch.stack(
+            [self._noise(use, shape) for use in shown]
+            + [seeded_noise(shape, self._plan.seed, _PRESERVED, number, i) for i in numbers]
+        ).to(latents.device)
+        timesteps = torch.tensor(
+            [self._timestep(use) for use in shown] + [self._spread(i / len(prompts), number) for i in numbers],
+            device=latents.device,
+        )
         likes = [0.0 if use.row.kind is PreferenceKind.DISLIKED else use.weight for use in uses]
         signs = [-1.0 if use.row.kind is PreferenceKind.DISLIKED else 1.0 for use in uses[pairs:]]
         return PreferenceBatch(
@@ -161,7 +178,8 @@ class PreferenceSource:
             pairs=pairs,
             weights=latents.new_tensor([use.weight for use in uses]),
             signs=latents.new_tensor(signs),
-            liked=latents.new_tensor([*likes[:pairs], *([0.0] * pairs), *likes[pairs:]]),
+            liked=latents.new_tensor([*likes[:pairs], *([0.0] * pairs), *likes[pairs:], *([0.0] * len(prompts))]),
+            preserved=len(prompts),
         )
 
     def _uses(self, number: int) -> list["_Use"]:
@@ -174,6 +192,11 @@ class PreferenceSource:
             found.append(_Use(self._rows[index], content_key(self._rows[index]), self._weights[index], draw))
         return found
 
+    def _preserved(self, number: int) -> list[str]:
+        """The prompts to preserve whose turn it is: half as many as opinions."""
+        prompts, count = self._plan.spec.preserve_prompts, -(-self._plan.spec.batch_size // 2)
+        return [prompts[(number * count + i) % len(prompts)] for i in range(count)] if prompts else []
+
     def _order(self, draw: int) -> list[int]:
         if draw not in self._orders:
             rng = np.random.default_rng([self._plan.seed, _ORDER, draw])
@@ -181,9 +204,11 @@ class PreferenceSource:
         return self._orders[draw]
 
     def _timestep(self, use: "_Use") -> int:
-        # The golden ratio spreads the draws of one row evenly over the noise levels, however many they are.
-        start = np.random.default_rng([self._plan.seed, _TIMESTEP, use.key]).random()
-        return int((start + use.draw * _GOLDEN) % 1.0 * self._learner.denoiser.timesteps)
+        return self._spread(np.random.default_rng([self._plan.seed, _TIMESTEP, use.key]).random(), use.draw)
+
+    def _spread(self, start: float, draw: int) -> int:
+        # The golden ratio spreads draws evenly over the noise levels, however many there are.
+        return int((start + draw * _GOLDEN) % 1.0 * self._learner.denoiser.timesteps)
 
     def _noise(self, use: "_Use", shape: Sequence[int]) -> torch.Tensor:
         return seeded_noise(shape, self._plan.seed, _NOISE, use.key, use.draw)

@@ -49,10 +49,11 @@ def choose_beta(margin: torch.Tensor, *, target_gradient: float) -> torch.Tensor
 
 
 class PreferenceLoss:
-    """Diffusion-DPO for pairs, Diffusion-KTO for single pictures, a little denoising of what is liked, an anchor.
+    """Diffusion-DPO for pairs, Diffusion-KTO for single pictures, a little denoising of what is liked, two anchors.
 
-    The anchor is the mean squared distance between the policy's and the reference's predictions. Each opinion counts
-    by its weight. Running means are kept of what the margins are like; they are state, see `snapshot`.
+    An anchor is the mean squared distance between the policy's and the reference's predictions: one for the opinions'
+    pictures, one for prompts that are to be drawn as before. Each opinion counts by its weight. Running means are kept
+    of what the margins are like; they are state, see `snapshot`.
     """
 
     def __init__(self, recipe: PreferenceRecipe, *, device: torch.device) -> None:
@@ -82,7 +83,7 @@ class PreferenceLoss:
             self._check_start(rewards, batch.reference.errors, denoiser.dtype)
         recipe, beta = self._recipe, self.beta
         chosen, rejected, single = batch.split(rewards)
-        zero = zero_point(rewards)
+        zero = zero_point(batch.part(rewards)[0])
         each = torch.cat(
             [
                 dpo_loss(chosen, rejected, beta=beta, flip_rate=recipe.flip_rate),
@@ -92,8 +93,12 @@ class PreferenceLoss:
         total = (batch.weights * each).mean()
         if recipe.sft_weight:
             total = total + recipe.sft_weight * (batch.liked * errors).sum() / len(batch.weights)
+        moved = (predicted - batch.reference.predictions.float()).square().mean(dim=(1, 2, 3))
+        of_opinions, of_preserved = batch.part(moved)
         if recipe.anchor_weight:
-            total = total + recipe.anchor_weight * (predicted - batch.reference.predictions.float()).square().mean()
+            total = total + recipe.anchor_weight * of_opinions.mean()
+        if recipe.preserve_weight and batch.preserved:
+            total = total + recipe.preserve_weight * of_preserved.mean()
         with torch.no_grad():
             margins = torch.cat([chosen - rejected, 2 * batch.signs * (single - zero)])
             self._note(margins, beta, errors=errors, batch=batch)

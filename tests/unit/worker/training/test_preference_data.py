@@ -143,6 +143,23 @@ def test_order_and_ids_of_the_rows_do_not_matter_and_others_do_not_change_a_rows
     )
 
 
+def test_prompts_to_preserve_come_along_in_turn_with_pictures_and_noise_of_their_own(tmp_path: Path) -> None:
+    prompts = ("", "a red star", "a blue ring")
+    source = make_source(tmp_path, preserve_prompts=prompts)
+    plain, batch, following = make_source(tmp_path).take(), source.take(), source.take()
+    assert batch.preserved == 2 and plain.preserved == 0
+    opinions, preserved = batch.part(batch.latents)
+    assert torch.equal(opinions, plain.latents) and len(preserved) == 2
+    assert torch.equal(batch.part(batch.noise)[0], plain.noise) and not batch.part(batch.liked)[1].any()
+    torch.testing.assert_close(batch.part(batch.reference.errors)[0], plain.reference.errors)
+    told = torch.cat([each.part(each.condition.hidden_states)[1] for each in (batch, following)])
+    expected = source._shelf.condition([*prompts, prompts[0]]).hidden_states
+    assert torch.equal(told, expected)
+    times = torch.cat([each.part(each.timesteps)[1] for each in (batch, following)])
+    assert len(times.unique()) == 4
+    assert sum(len(part) for part in batch.split(batch.latents)) == len(opinions)
+
+
 def test_rows_are_ordered_by_what_they_say(tmp_path: Path) -> None:
     rows = train_rows(tmp_path)
     assert by_content(rows) == by_content(rows[::-1])

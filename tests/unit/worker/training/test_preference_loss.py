@@ -140,6 +140,18 @@ def test_all_terms_against_a_reference_in_plain_python(flip_rate: float) -> None
     assert ask(loss, batch, answer).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_is_preserved_is_held_where_it_was_and_is_no_opinion() -> None:
+    """The last of the single pictures is none, but one to preserve."""
+    batch = make_batch(preserved=1, signs=torch.tensor(SIGNS[:2]), weights=torch.tensor(WEIGHTS[:4]))
+    batch = replace(batch, liked=torch.tensor([*LIKED[:6], 0.0]))
+    loss = make_loss(sft_weight=0.0, anchor_weight=0.0, preserve_weight=2.0)
+    first = ask(loss, batch).item()
+    assert first == pytest.approx((math.log(2) * sum(WEIGHTS[:2]) + 0.5 * sum(WEIGHTS[2:4])) / 4, abs=1e-6)
+    answer = batch.reference.predictions.clone()
+    answer[-1] += 0.3
+    assert ask(loss, batch, answer).item() == pytest.approx(first + 2.0 * 0.09, abs=1e-5)
+
+
 def test_going_down_raises_the_chosen_and_liked_above_the_others() -> None:
     batch = make_batch()
     answer = batch.reference.predictions.clone().requires_grad_()
