@@ -113,6 +113,10 @@ class Client:
         """The adapters, newest first."""
         return list(self._call("GET", "/api/adapters")["items"])
 
+    def promote(self, adapter_id: str, *, reason: str) -> dict[str, Any]:
+        """Let an adapter serve every request that names none."""
+        return self._call("POST", f"/api/adapters/{adapter_id}/promote", json={"reason": reason})
+
     def roll_back(self, adapter_id: str, *, reason: str) -> dict[str, Any]:
         """Take a champion or a canary out of service; its predecessor, or the bare base, serves again."""
         return self._call("POST", f"/api/adapters/{adapter_id}/rollback", json={"reason": reason})
