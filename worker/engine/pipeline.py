@@ -96,6 +96,8 @@ def silence() -> None:
     # Many adapters on one model, coming and going, are what we want.
     for message in ("Already found a `peft_config` attribute", "Adapter .* was active which is now deleted"):
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
+    # torchsde tells, and puts right, a time that rounding moved past the end of its interval.
+    warnings.filterwarnings("ignore", message="Should have t[ab](<=t1|>=t0) but got", category=UserWarning)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

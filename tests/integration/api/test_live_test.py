@@ -4,6 +4,7 @@ from uuid import UUID
 
 from core.domain.errors import AdapterUnusable
 from core.domain.outcome import Outcome
+from core.domain.policy import RolloutPolicy
 from core.services import run as runs
 from tests.api_bench import Tenancy
 from tests.integration.api.test_generation import import_adapter
@@ -63,8 +64,8 @@ def test_one_user_decides_nothing(tenant: Tenancy, model_id: UUID) -> None:
         choose(tenant, "hostile", INCUMBENT)
     assert look(tenant, model_id) is None
     evidence = tenant.get(f"/api/models/{model_id}/rollout").json()["evidence"]
-    assert (evidence["losses"], evidence["users"]) == (10, 1)
-    assert 1 < evidence["worse"] < 11
+    assert (evidence["losses"], evidence["users"]) == (RolloutPolicy().max_per_user, 1)
+    assert 1 < evidence["worse"] < 2
 
 
 def test_thumbs_roll_a_bad_champion_back(tenant: Tenancy, model_id: UUID) -> None:

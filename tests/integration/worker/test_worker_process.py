@@ -24,6 +24,7 @@ def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process reads them."""
     values = settings.model_dump(mode="python", exclude_none=True)
     plain = {name.upper(): getattr(value, "get_secret_value", lambda v=value: v)() for name, value in values.items()}
+    plain["UPDATE_POLICY"] = settings.update_policy.model_dump_json()
     return os.environ | {name: str(value) for name, value in plain.items()} | {"PYTHONPATH": str(ROOT)}
 
 
