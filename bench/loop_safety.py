@@ -101,7 +101,7 @@ def _alarms(streams: int, seed: int) -> list[AlarmRow]:
         count_alarms(
             name,
             make,
-            streams=streams if name in PLAIN else streams // 5,
+            streams=streams if name in PLAIN else streams // 10,
             looks=LOOKS,
             policy=POLICY.rollout,
             seed=seed,

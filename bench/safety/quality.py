@@ -59,10 +59,10 @@ class Quality:
 
 
 def win_rate(one: Quality, other: Quality) -> float:
-    """How often the first one's picture is chosen of two; a coin decides between equals."""
+    """How often the first one's picture is chosen of two; who sees no difference says nothing."""
     better = one.loved * (other.broken + other.plain) + one.plain * other.broken
     worse = other.loved * (one.broken + one.plain) + other.plain * one.broken
-    return 0.5 + (_SHARP - 0.5) * (better - worse)
+    return 0.5 + (_SHARP - 0.5) * (better - worse) / (better + worse) if better + worse else 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ def test_utility_is_the_mean_worth_of_a_picture() -> None:
     assert Quality(0.1, 0.4, 0.5).utility == pytest.approx(0.7)
 
 
-def test_the_better_picture_is_chosen_nine_times_of_ten_and_a_coin_decides_between_equals() -> None:
+def test_the_better_picture_is_chosen_nine_times_of_ten_and_nobody_chooses_between_equals() -> None:
     assert win_rate(LOVED, PLAIN) == pytest.approx(0.9)
     assert win_rate(BROKEN, PLAIN) == pytest.approx(0.1)
     assert win_rate(PLAIN, PLAIN) == 0.5
-    assert win_rate(Quality(0, 0.5, 0.5), PLAIN) == pytest.approx(0.7)
+    assert win_rate(Quality(0, 0.5, 0.5), PLAIN) == pytest.approx(0.9)
+    assert win_rate(Quality(0, 0.4, 0.6), Quality(0, 0.6, 0.4)) == pytest.approx(0.5 + 0.4 * 0.2 / 0.52)
 
 
 def test_the_other_camp_loves_what_this_one_does_not_but_no_broken_picture() -> None:
