@@ -51,7 +51,7 @@ class PreferenceRecipe(Recipe):
         default=0.1, description="weight of the distance between the policy's and the reference's predictions"
     )
     preserve_prompts: Annotated[tuple[Annotated[Text, Field(max_length=1000)], ...], Field(max_length=256)] = Field(
-        default=(), description="prompts, the empty one among them, that are to be drawn as before"
+        default=(), description="prompts that are to be drawn as before; the empty one may be among them"
     )
     preserve_weight: Annotated[Float, Field(ge=0, le=100)] = Field(
         default=1.0, description="weight of the distance between policy and reference for preserve_prompts"

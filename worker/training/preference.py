@@ -12,6 +12,7 @@ from worker.training.opinion_shelf import OpinionShelf
 from worker.training.preference_data import PreferenceSource
 from worker.training.preference_guide import PreferenceGuide
 from worker.training.preference_loss import PreferenceLoss
+from worker.training.sample import draw_as_before
 from worker.training.tuning import Tuning, memory_named
 
 _SAMPLES = 4
@@ -63,9 +64,24 @@ class PreferenceTuning(Tuning):
         return len({ref.sha256 for row in rows for ref in (row.picture, row.rejected) if ref is not None})
 
     def prepare(self, on_picture: Callable[[int], None]) -> None:
-        """Encode all pictures and prompts; `on_picture(n)` after the n-th picture."""
+        """Encode all pictures and prompts, `on_picture(n)` after the n-th; draw what is to be preserved."""
         with memory_named():
             self._shelf.fill(on_picture)
+            self._draw_preserved(lambda: on_picture(len(self._shelf)))
+
+    def _draw_preserved(self, on_picture: Callable[[], None] = lambda: None) -> None:
+        """Let the base draw what is to stay as it is, once."""
+        prompts = self.plan.spec.preserve_prompts if self.plan.spec.preserve_weight else ()
+        for index in range(self.source.preserved_count, len(prompts)):
+            drawn = draw_as_before(
+                self.learner,
+                prompts[index],
+                seed=self.plan.seed + index,
+                resolution=self.plan.resolution,
+                defaults=self._facts.defaults,
+            )
+            self.source.preserve(prompts[index], drawn)
+            on_picture()
 
     def train(self, run: TrainingRun, watch: Watch) -> PreferenceReport:
         """Run the loop, fresh or from `run.resume_from`; then the adapter has the weights that are to be kept.
@@ -78,6 +94,7 @@ class PreferenceTuning(Tuning):
         loss = PreferenceLoss(self.plan.spec, device=self.learner.device)
         guide = PreferenceGuide(self.learner, loss, self._held_out, self.plan.spec)
         with memory_named():
+            self._draw_preserved()
             report = train(self.learner, self.source, loss, run=run, watch=watch, guide=guide)
         return PreferenceReport(
             steps=report.steps,

@@ -49,7 +49,7 @@ class PreferenceBatch:
     `latents`, `noise` (n, c, h, w), `timesteps` (n,), `condition` and `reference` are of pictures, `pairs` of them
     twice. `weights` (pairs + singles,) are of opinions, 1 on average; `signs` (singles,) say liked (1) or not (-1).
     `liked` (n,) is the weight of a picture that somebody liked or chose, else 0. The last `preserved` pictures are no
-    opinions: some of the others again, under prompts that are to be drawn as before.
+    opinions but what the base drew for prompts that are to be drawn as before.
     """
 
     latents: torch.Tensor
@@ -136,6 +136,16 @@ class PreferenceSource:
         self._kept: dict[int, Reference] = {}
         self._room = kept_bytes
         self._orders: dict[int, list[int]] = {}
+        self._preserved: list[tuple[str, torch.Tensor]] = []
+
+    def preserve(self, prompt: str, latents: torch.Tensor) -> None:
+        """Let a picture (1, c, h, w) that the base drew for a prompt come along, before the first batch is taken."""
+        self._preserved.append((prompt, latents))
+
+    @property
+    def preserved_count(self) -> int:
+        """How many pictures come along."""
+        return len(self._preserved)
 
     def take(self) -> PreferenceBatch:
         """The next batch_size opinions."""
@@ -152,17 +162,16 @@ class PreferenceSource:
         uses = sorted(self._uses(number), key=lambda use: use.row.rejected is None)
         digests, pairs = lay_out([use.row for use in uses])
         shown = [*uses[:pairs], *uses]
-        prompts = self._preserved(number)
-        digests += [digests[i * len(shown) // len(prompts)] for i in range(len(prompts))]
-        latents = torch.cat([self._shelf.latent(sha256) for sha256 in digests])
-        condition = self._shelf.condition([*(use.row.prompt for use in shown), *prompts])
-        shape, numbers = latents.shape[1:], range(len(prompts))
+        preserved = self._preserved_of(number)
+        latents = torch.cat([self._shelf.latent(sha256) for sha256 in digests] + [drawn for _, drawn in preserved])
+        condition = self._shelf.condition([use.row.prompt for use in shown] + [prompt for prompt, _ in preserved])
+        shape, numbers = latents.shape[1:], range(len(preserved))
         noise = torch.stack(
             [self._noise(use, shape) for use in shown]
             + [seeded_noise(shape, self._plan.seed, _PRESERVED, number, i) for i in numbers]
         ).to(latents.device)
         timesteps = torch.tensor(
-            [self._timestep(use) for use in shown] + [self._spread(i / len(prompts), number) for i in numbers],
+            [self._timestep(use) for use in shown] + [self._spread(i / len(preserved), number) for i in numbers],
             device=latents.device,
         )
         likes = [0.0 if use.row.kind is PreferenceKind.DISLIKED else use.weight for use in uses]
@@ -178,8 +187,8 @@ class PreferenceSource:
             pairs=pairs,
             weights=latents.new_tensor([use.weight for use in uses]),
             signs=latents.new_tensor(signs),
-            liked=latents.new_tensor([*likes[:pairs], *([0.0] * pairs), *likes[pairs:], *([0.0] * len(prompts))]),
-            preserved=len(prompts),
+            liked=latents.new_tensor([*likes[:pairs], *([0.0] * pairs), *likes[pairs:], *([0.0] * len(preserved))]),
+            preserved=len(preserved),
         )
 
     def _uses(self, number: int) -> list["_Use"]:
@@ -192,10 +201,10 @@ class PreferenceSource:
             found.append(_Use(self._rows[index], content_key(self._rows[index]), self._weights[index], draw))
         return found
 
-    def _preserved(self, number: int) -> list[str]:
-        """The prompts to preserve whose turn it is: half as many as opinions."""
-        prompts, count = self._plan.spec.preserve_prompts, -(-self._plan.spec.batch_size // 2)
-        return [prompts[(number * count + i) % len(prompts)] for i in range(count)] if prompts else []
+    def _preserved_of(self, number: int) -> list[tuple[str, torch.Tensor]]:
+        """What is to be preserved and has its turn: half as many as opinions."""
+        every, count = self._preserved, -(-self._plan.spec.batch_size // 2)
+        return [every[(number * count + i) % len(every)] for i in range(count)] if every else []
 
     def _order(self, draw: int) -> list[int]:
         if draw not in self._orders:

@@ -1,5 +1,7 @@
 """Pictures drawn while training goes on, with the adapter as it is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,15 +20,37 @@ def draw_samples(
     Training is not disturbed: chance comes from a generator of its own, and the scheduler is a fresh one.
     """
     pipe = learner.pipe
+    with _own_scheduler(pipe):
+        return [
+            _decode(pipe, _draw(pipe, prompt, seed=seed, resolution=resolution, defaults=defaults))
+            for prompt in prompts
+        ]
+
+
+@torch.no_grad()
+def draw_as_before(
+    learner: Learner, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults
+) -> torch.Tensor:
+    """Latents (1, channels, height, width) of a square picture that the base draws, with the adapter off."""
+    learner.switch(False)
+    try:
+        with _own_scheduler(learner.pipe):
+            return _draw(learner.pipe, prompt, seed=seed, resolution=resolution, defaults=defaults).float()
+    finally:
+        learner.switch(True)
+
+
+@contextmanager
+def _own_scheduler(pipe: Any) -> Iterator[None]:
     scheduler, pipe.scheduler = pipe.scheduler, type(pipe.scheduler).from_config(pipe.scheduler.config)
     try:
-        return [_draw(pipe, prompt, seed=seed, resolution=resolution, defaults=defaults) for prompt in prompts]
+        yield
     finally:
         pipe.scheduler = scheduler
 
 
-def _draw(pipe: Any, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults) -> Image.Image:
-    latents = pipe(
+def _draw(pipe: Any, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults) -> torch.Tensor:
+    latents: torch.Tensor = pipe(
         prompt,
         width=resolution,
         height=resolution,
@@ -36,6 +60,10 @@ def _draw(pipe: Any, prompt: str, *, seed: int, resolution: int, defaults: Gener
         output_type="latent",
         return_dict=False,
     )[0]
+    return latents
+
+
+def _decode(pipe: Any, latents: torch.Tensor) -> Image.Image:
     # The VAE is in float32 here whatever the UNet is in, so the pipeline cannot decode by itself.
     config = pipe.vae.config
     pixels = pipe.vae.decode(latents.float() / config.scaling_factor + (config.shift_factor or 0.0)).sample

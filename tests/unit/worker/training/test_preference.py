@@ -85,7 +85,18 @@ def test_thumbs_alone_are_learned(model_folder: Path, tmp_path: Path) -> None:
     assert report.looks[-1].margin > 0
 
 
-@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True, "gradient_accumulation": 2, "beta": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "gradient_checkpointing": True,
+            "gradient_accumulation": 2,
+            "beta": None,
+            "preserve_prompts": ("", "a red star", "a blue ring"),
+        },
+    ],
+)
 def test_a_run_that_was_stopped_ends_with_the_very_same_weights(
     model_folder: Path, opinions: Opinions, tmp_path: Path, changes: dict[str, Any]
 ) -> None:

@@ -143,13 +143,16 @@ def test_order_and_ids_of_the_rows_do_not_matter_and_others_do_not_change_a_rows
     )
 
 
-def test_prompts_to_preserve_come_along_in_turn_with_pictures_and_noise_of_their_own(tmp_path: Path) -> None:
+def test_prompts_to_preserve_come_along_in_turn_with_what_was_drawn_for_them(tmp_path: Path) -> None:
     prompts = ("", "a red star", "a blue ring")
-    source = make_source(tmp_path, preserve_prompts=prompts)
+    source = make_source(tmp_path)
+    drawn = torch.randn(3, 4, 16, 16)
+    for prompt, latents in zip(prompts, drawn.split(1), strict=True):
+        source.preserve(prompt, latents)
     plain, batch, following = make_source(tmp_path).take(), source.take(), source.take()
     assert batch.preserved == 2 and plain.preserved == 0
     opinions, preserved = batch.part(batch.latents)
-    assert torch.equal(opinions, plain.latents) and len(preserved) == 2
+    assert torch.equal(opinions, plain.latents) and torch.equal(preserved, drawn[:2])
     assert torch.equal(batch.part(batch.noise)[0], plain.noise) and not batch.part(batch.liked)[1].any()
     torch.testing.assert_close(batch.part(batch.reference.errors)[0], plain.reference.errors)
     told = torch.cat([each.part(each.condition.hidden_states)[1] for each in (batch, following)])
