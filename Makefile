@@ -5,7 +5,7 @@ ARGS ?=
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run demo test lint types arrows check tiny-model bench migrate compose-test lock clean
+.PHONY: help install run demo demo-loop test lint types arrows check tiny-model bench migrate compose-test lock clean
 
 help:  ## list every command
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ run: install  ## start the whole system on this machine and make a first picture
 
 demo: install  ## start, make a picture, fine-tune a LoRA, leave data/demo.png, stop
 	@exec .venv/bin/lorikeet demo $(ARGS)
+
+demo-loop: install  ## start, let users choose, watch the model learn their taste, leave data/demo-loop.png, stop
+	@exec .venv/bin/lorikeet demo-loop $(ARGS)
 
 test: install  ## run every test (ARGS="-k word" for some)
 	@.venv/bin/pytest $(ARGS)

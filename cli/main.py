@@ -44,6 +44,14 @@ def demo() -> None:
     demo(console)
 
 
+@app.command("demo-loop")
+def demo_loop() -> None:
+    """Start, let simulated users choose, retrain on it, try it live, leave a sheet in data/demo-loop.png, and stop."""
+    from cli.demo_loop import demo_loop
+
+    demo_loop(console)
+
+
 @app.command()
 def submit(prompt: str, fields: Fields = None, out: OutFolder = Path(), wait: bool = True) -> None:
     """Make pictures of a text."""
