@@ -109,7 +109,7 @@ def read_file(
     key = adapter.object_key if form == "diffusers" else adapter.kohya_object_key
     size = runtime.store.size(key) if key else None
     if key is None or size is None:
-        raise NotFound(f"{adapter.name}@{adapter.version} has no {form} file.")
+        raise NotFound(f"{adapter.ref} has no {form} file.")
     name, content_type = FILES[form]
     file_name = f"{adapter.name}-{adapter.version}-{name}"
     tag = f"{adapter.sha256}-{form}"

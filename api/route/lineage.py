@@ -44,7 +44,7 @@ def adapter_lineage(adapter_id: UUID, runtime: RuntimeDep, question: QuestionDep
         adapter, traces = lineage.of_adapter(session, question, adapter_id=adapter_id)
         return AdapterLineageView(
             id=adapter.id,
-            ref=f"{adapter.name}@{adapter.version}",
+            ref=adapter.ref,
             stage=AdapterStage(adapter.stage),
             up=trace(traces.up, link),
             down=trace(traces.down, link),

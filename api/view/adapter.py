@@ -51,7 +51,7 @@ def view(adapter: Adapter, link: Link) -> AdapterView:
     """An adapter as JSON."""
     return AdapterView(
         id=adapter.id,
-        ref=f"{adapter.name}@{adapter.version}",
+        ref=adapter.ref,
         name=adapter.name,
         version=adapter.version,
         description=adapter.description,

@@ -68,7 +68,7 @@ def view(row: UserFeedback, link: Link) -> FeedbackView:
         tags=row.tags,
         user_ref=row.user_ref,
         by_token=row.by_token,
-        adapter=adapter and MakerView(id=adapter.id, ref=f"{adapter.name}@{adapter.version}", version=adapter.version),
+        adapter=adapter and MakerView(id=adapter.id, ref=adapter.ref, version=adapter.version),
         arm=Arm(row.arm) if row.arm else None,
         side=row.side,
         counted_in_update_id=row.counted_in_update_id,
@@ -118,8 +118,7 @@ def view_withdrawal(withdrawal: Withdrawal) -> WithdrawalView:
             )
         )
     adapters = [
-        TouchedAdapterView(id=each.id, ref=f"{each.name}@{each.version}", stage=AdapterStage(each.stage))
-        for each in withdrawal.adapters
+        TouchedAdapterView(id=each.id, ref=each.ref, stage=AdapterStage(each.stage)) for each in withdrawal.adapters
     ]
     return WithdrawalView(
         withdrawn=withdrawal.withdrawn, updates=updates, adapters=adapters, retrain_by=withdrawal.retrain_by

@@ -99,7 +99,7 @@ def adapter_node(traced: TracedAdapter, link: Link) -> AdapterNode:
     return AdapterNode(
         depth=traced.depth,
         id=adapter.id,
-        ref=f"{adapter.name}@{adapter.version}",
+        ref=adapter.ref,
         stage=AdapterStage(adapter.stage),
         update_id=adapter.model_update_id,
         job_id=adapter.job_id,

@@ -93,7 +93,7 @@ def view(account: Account, link: Link, *, transitions: Sequence[Transition] = ()
         job_id=update.job_id,
         progress=progress_of(job) if job else None,
         adapter_id=adapter.id if adapter else None,
-        adapter=f"{adapter.name}@{adapter.version}" if adapter else None,
+        adapter=adapter.ref if adapter else None,
         verdict=Verdict.model_validate(update.verdict) if update.verdict else None,
         report=EvaluationReport.model_validate(update.report) if update.report else None,
         outcome_reason=update.outcome_reason,
@@ -187,7 +187,7 @@ def data_view(page: DataPage) -> TrainingDataView:
 def report_page(account: Account, findings: Findings, sheet_png: bytes | None) -> ReportPage:
     """A report as the page that `render` makes of it."""
     update, adapter, training = account.update, account.adapter, findings.training
-    name = f"{adapter.name}@{adapter.version}" if adapter else "an adapter that was deleted"
+    name = adapter.ref if adapter else "an adapter that was deleted"
     facts = [
         ("started because", str(update.reason.get("because", ""))),
         ("training data", update.manifest_sha256 or ""),

@@ -69,7 +69,7 @@ def view(rollout: Rollout) -> RolloutView:
 
 
 def _side(adapter: Adapter) -> SideView:
-    return SideView(id=adapter.id, ref=f"{adapter.name}@{adapter.version}", stage=adapter.stage)
+    return SideView(id=adapter.id, ref=adapter.ref, stage=adapter.stage)
 
 
 def transition_view(transition: Transition) -> TransitionView:

@@ -186,15 +186,14 @@ def delete(session: Session, *, tenant_id: UUID, adapter_id: UUID, store: Object
         Conflict: a job still needs it, feedback speaks of it, it serves as champion or canary, or was compared live.
     """
     adapter = _own(session, tenant_id, adapter_id, for_update=True)
-    label = f"{adapter.name}@{adapter.version}"
     if adapters.is_in_use(session, adapter):
-        raise Conflict(f"A job that has not ended uses {label}; cancel it, or wait for its end.")
+        raise Conflict(f"A job that has not ended uses {adapter.ref}; cancel it, or wait for its end.")
     if adapter.stage in (AdapterStage.CHAMPION, AdapterStage.CANARY):
-        raise Conflict(f"{label} is the {adapter.stage} of its base model.")
+        raise Conflict(f"{adapter.ref} is the {adapter.stage} of its base model.")
     if rollouts.names(session, adapter):
-        raise Conflict(f"{label} takes or took part in a live comparison, so it has to stay.")
+        raise Conflict(f"{adapter.ref} takes or took part in a live comparison, so it has to stay.")
     if adapters.is_judged(session, adapter):
-        raise Conflict(f"People have rated images of {label}, so it has to stay.")
+        raise Conflict(f"People have rated images of {adapter.ref}, so it has to stay.")
     if adapter.job_id is None:
         remove_after_commit(session, store, prefix=adapter.object_key.removesuffix("adapter.safetensors"))
     session.delete(adapter)

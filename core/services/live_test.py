@@ -16,7 +16,7 @@ from core.infra.repository import rollout as rollouts
 from core.infra.repository.rollout import SaidLive
 from core.infra.table import Adapter, Rollout
 from core.services import rollout as rollout_service
-from core.services.rollout import is_taken_back, label
+from core.services.rollout import is_taken_back
 
 
 def running(session: Session) -> list[tuple[UUID, UUID]]:
@@ -104,6 +104,6 @@ def _end_tainted_watch(session: Session, rollout: Rollout) -> Ruling | None:
     incumbent = session.get(Adapter, rollout.incumbent_id) if rollout.incumbent_id else None
     if rollout.kind != RolloutKind.WATCH or incumbent is None or not is_taken_back(session, incumbent):
         return None
-    reason = f"Feedback that {label(incumbent)} was trained on was withdrawn, so it is compared with no longer."
+    reason = f"Feedback that {incumbent.ref} was trained on was withdrawn, so it is compared with no longer."
     rollout_service.keep(session, rollout, reason=reason)
     return Ruling(RolloutOutcome.KEPT, "withdrawal", reason)

@@ -63,12 +63,12 @@ def promote(
     _lock(session, adapter)
     _hold(session, adapter)
     if adapter.stage == AdapterStage.CHAMPION:
-        raise Conflict(f"{label(adapter)} is the champion already.")
+        raise Conflict(f"{adapter.ref} is the champion already.")
     was_proved = _end_own_canary(session, adapter, RolloutOutcome.PROMOTED, reason=reason) and actor == "test"
     _give_way(session, adapter, actor=actor)
     previous = rollouts.champion(session, tenant_id=adapter.tenant_id, model_id=adapter.base_model_id)
     if previous is not None:
-        took_over = f"{label(adapter)} took its place."
+        took_over = f"{adapter.ref} took its place."
         move_adapter(session, previous, AdapterStage.RETIRED, actor=actor, reason=took_over)
     move_adapter(session, adapter, AdapterStage.CHAMPION, actor=actor, reason=reason, update=update)
     update = update or _update_of(session, adapter)
@@ -85,9 +85,7 @@ def promote_by_hand(session: Session, *, adapter: Adapter, reason: str | None, p
         Conflict: it is the champion already, or was trained on feedback that has been withdrawn since.
     """
     if is_taken_back(session, adapter):
-        raise Conflict(
-            f"{label(adapter)} was trained on feedback that has been withdrawn since; it cannot serve again."
-        )
+        raise Conflict(f"{adapter.ref} was trained on feedback that has been withdrawn since; it cannot serve again.")
     promote(session, adapter=adapter, actor="person", reason=reason or "promoted by hand", policy=policy)
 
 
@@ -109,16 +107,16 @@ def roll_back(session: Session, *, adapter: Adapter, actor: str, reason: str, to
         _move_in_flight(session, update, ModelUpdateStatus.REJECTED, actor=actor, reason=reason)
         return rollouts.champion(session, tenant_id=adapter.tenant_id, model_id=adapter.base_model_id)
     if adapter.stage != AdapterStage.CHAMPION:
-        raise Conflict(f"{label(adapter)} is {adapter.stage}; only a champion or a canary can be rolled back.")
+        raise Conflict(f"{adapter.ref} is {adapter.stage}; only a champion or a canary can be rolled back.")
     running = rollouts.running(session, tenant_id=adapter.tenant_id, model_id=adapter.base_model_id)
     if running is not None and running.kind == RolloutKind.WATCH:
         _end(session, running, RolloutOutcome.ROLLED_BACK, reason=reason)
     elif running is not None:
-        _supersede(session, running, actor=actor, reason=f"{label(adapter)}, its incumbent, was rolled back.")
+        _supersede(session, running, actor=actor, reason=f"{adapter.ref}, its incumbent, was rolled back.")
     before = None if to_base else rollouts.earlier_champion(session, adapter)
     move_adapter(session, adapter, AdapterStage.REJECTED, actor=actor, reason=reason)
     if before is not None:
-        took_over = f"{label(adapter)} was rolled back: {reason}"
+        took_over = f"{adapter.ref} was rolled back: {reason}"
         move_adapter(session, before, AdapterStage.CHAMPION, actor=actor, reason=took_over)
     return before
 
@@ -149,11 +147,6 @@ def transitions(
         InvalidInput: the cursor is not one of ours.
     """
     return rollouts.transitions(session, adapter, limit=limit, cursor=cursor)
-
-
-def label(adapter: Adapter) -> str:
-    """How sentences name an adapter."""
-    return f"{adapter.name}@{adapter.version}"
 
 
 def is_taken_back(session: Session, adapter: Adapter | None) -> bool:
@@ -241,7 +234,7 @@ def _end_own_canary(session: Session, adapter: Adapter, outcome: RolloutOutcome,
 def _give_way(session: Session, adapter: Adapter, *, actor: str) -> None:
     running = rollouts.running(session, tenant_id=adapter.tenant_id, model_id=adapter.base_model_id)
     if running is not None:
-        _supersede(session, running, actor=actor, reason=f"{label(adapter)} was put in instead.")
+        _supersede(session, running, actor=actor, reason=f"{adapter.ref} was put in instead.")
 
 
 def _supersede(session: Session, rollout: Rollout, *, actor: str, reason: str) -> None:

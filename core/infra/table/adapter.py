@@ -51,3 +51,8 @@ class Adapter(Base):
     created_at: Mapped[CreatedAt]
 
     base_model: Mapped[StableDiffusion] = relationship()
+
+    @property
+    def ref(self) -> str:
+        """How a request, or a sentence, names exactly this version."""
+        return f"{self.name}@{self.version}"
