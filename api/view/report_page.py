@@ -96,9 +96,7 @@ def _verdict(page: ReportPage) -> str:
 def _gates(gates: Sequence[GateResult]) -> list[str]:
     rows = []
     for gate in gates:
-        kind, word = {True: ("passed", "passed"), False: ("failed", "failed"), None: ("open", "not decided")}[
-            gate.passed
-        ]
+        kind, word = _OUTCOMES[gate.passed]
         rows.append(
             f"<td>{escape(_words(gate.gate).capitalize())}</td><td class={kind}>{word}</td>"
             f"<td>{escape(gate.sentence)}</td>"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.safety.condition import Condition
+from bench.safety.live import choice
 from bench.safety.quality import Quality, win_rate
-from core.domain.feedback import FeedbackKind
 from core.domain.live_comparison import LiveOpinion, compare
 from core.domain.policy import RolloutPolicy
-from core.domain.rollout import Arm, RolloutKind
+from core.domain.rollout import RolloutKind
 from core.domain.rollout_verdict import RolloutEvidence, Ruling, decide
 from core.domain.sequential_test import SequentialTest
 
@@ -45,16 +45,7 @@ def vote(
         elif is_attacked and rng.random() < ATTACKER_SHARE:
             chance = 0.0 if challenger.utility > incumbent.utility else 1.0
             user = f"attacker {rng.integers(attackers)}"
-        wins = rng.random() < chance
-        arms = (Arm.CHALLENGER, Arm.INCUMBENT) if wins else (Arm.INCUMBENT, Arm.CHALLENGER)
-        yield LiveOpinion(
-            user_ref=user,
-            request=str(request),
-            kind=FeedbackKind.CHOICE,
-            arm=arms[0],
-            rejected_arm=arms[1],
-            side_by_side=True,
-        )
+        yield choice(user, str(request), wins=rng.random() < chance)
 
 
 def run(opinions: Iterator[LiveOpinion], policy: RolloutPolicy, *, kind: RolloutKind, per_day: float) -> Ended:

@@ -30,37 +30,27 @@ def with_loud_user(rng: np.random.Generator, users: Users, share: float) -> User
         yield from ("loud" if is_loud else next(users) for is_loud in rng.random(64) < share)
 
 
+def choice(user: str, request: str, *, wins: bool) -> LiveOpinion:
+    """One side-by-side request; `wins` where the challenger's picture is chosen."""
+    chosen, rejected = (Arm.CHALLENGER, Arm.INCUMBENT) if wins else (Arm.INCUMBENT, Arm.CHALLENGER)
+    return LiveOpinion(
+        user_ref=user, request=request, kind=FeedbackKind.CHOICE, arm=chosen, rejected_arm=rejected, side_by_side=True
+    )
+
+
 def choices(rng: np.random.Generator, users: Users, *, win_rate: float) -> Iterator[LiveOpinion]:
     """Side-by-side requests: the challenger's picture is chosen this often. The loud user always votes against it."""
     for request in itertools.count():
         user = next(users)
-        wins = user != "loud" and rng.random() < win_rate
-        arms = (Arm.CHALLENGER, Arm.INCUMBENT) if wins else (Arm.INCUMBENT, Arm.CHALLENGER)
-        yield LiveOpinion(
-            user_ref=user,
-            request=str(request),
-            kind=FeedbackKind.CHOICE,
-            arm=arms[0],
-            rejected_arm=arms[1],
-            side_by_side=True,
-        )
+        yield choice(user, str(request), wins=user != "loud" and rng.random() < win_rate)
 
 
 def stubborn_choices(rng: np.random.Generator, users: Users) -> Iterator[LiveOpinion]:
     """As choices at a win rate of a half, but each user made up his mind once, by a coin, and never changes it."""
     minds: dict[str, bool] = {}
     for opinion in choices(rng, users, win_rate=1.0):
-        if minds.setdefault(opinion.user_ref, bool(rng.random() < 0.5)):
-            yield opinion
-        else:
-            yield LiveOpinion(
-                user_ref=opinion.user_ref,
-                request=opinion.request,
-                kind=opinion.kind,
-                arm=Arm.INCUMBENT,
-                rejected_arm=Arm.CHALLENGER,
-                side_by_side=True,
-            )
+        mind = minds.setdefault(opinion.user_ref, bool(rng.random() < 0.5))
+        yield choice(opinion.user_ref, opinion.request, wins=mind)
 
 
 def thumbs(rng: np.random.Generator, users: Users, *, rates: Rates, challenger_share: float) -> Iterator[LiveOpinion]:
