@@ -52,6 +52,7 @@ def learned(found: Found) -> Learned:
     community.set_policy(min_new_labels=len(choices), many_new_labels=len(choices))
     feedback = community.say(choices)
     wait_until(community.updates)
+    community.set_policy()  # what they choose while it is tried starts no second update, however long that takes
     [update] = community.updates()
     update = community.settled(update["id"])
     for number in range(LIVE_ROUNDS):
