@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 ARGS ?=
+JOBS ?= 2
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
@@ -22,8 +23,8 @@ demo: install  ## start, make a picture, fine-tune a LoRA, leave data/demo.png, 
 demo-loop: install  ## start, let users choose, watch the model learn their taste, leave data/demo-loop.png, stop
 	@exec .venv/bin/lorikeet demo-loop $(ARGS)
 
-test: install  ## run every test (ARGS="-k word" for some)
-	@.venv/bin/pytest $(ARGS)
+test: install  ## run every test, on JOBS=2 cores (ARGS="-k word" for some)
+	@.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .
