@@ -12,6 +12,7 @@ from core.domain.object_key import job_prefix
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 from core.infra.repository import job as jobs
+from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
@@ -92,5 +93,6 @@ def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) ->
     for job in old:
         for key, _ in list(store.list(job_prefix(job_id=job.id))):
             store.delete(key)
+        withdrawals.remove_rows_of(session, job_id=job.id)
         session.delete(job)
     return len(old)

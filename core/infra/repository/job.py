@@ -231,12 +231,11 @@ def standing(session: Session, *, job_id: UUID) -> tuple[int, JobStatus] | None:
 
 
 def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequence[Job]:
-    """Finished jobs past their retention that nothing points to any more, locked."""
+    """Finished jobs past their retention that nothing but withdrawn feedback points to any more, locked."""
     kept = select(Adapter.job_id).where(Adapter.job_id.is_not(None))
     told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
-    judged = select(Artifact.job_id).join(
-        UserFeedback, or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
-    )
+    on_image = or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
+    judged = select(Artifact.job_id).join(UserFeedback, on_image).where(UserFeedback.withdrawn_at.is_(None))
     return session.scalars(
         select(Job)
         .where(

@@ -4,12 +4,12 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, cast, func, literal, select, update
+from sqlalchemy import ColumnElement, String, cast, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.infra.repository import job as jobs
 from core.infra.repository.among import is_among
-from core.infra.table import Adapter, Job, ModelUpdate, TrainingData, UserFeedback
+from core.infra.table import Adapter, Artifact, Job, ModelUpdate, TrainingData, TrainingExclusion, UserFeedback
 
 _PSEUDONYM = literal("withdrawn:").concat(cast(func.gen_random_uuid(), String))
 
@@ -72,6 +72,18 @@ def take_back(session: Session, row: ModelUpdate, *, clean_within: timedelta | N
         row.clean_by = func.coalesce(ModelUpdate.clean_by, func.now() + clean_within)
     session.flush()
     session.refresh(row)
+
+
+def remove_rows_of(session: Session, *, job_id: UUID) -> None:
+    """Delete the rows that withdrawn feedback on a job's images left, with their places in manifests."""
+    images = select(Artifact.id).where(Artifact.job_id == job_id)
+    of_job = or_(UserFeedback.image_id.in_(images), UserFeedback.rejected_image_id.in_(images))
+    gone = list(session.scalars(select(UserFeedback.id).where(of_job, UserFeedback.withdrawn_at.is_not(None))))
+    for place in (TrainingData, TrainingExclusion):
+        session.execute(delete(place).where(place.feedback_id.in_(gone)))
+    started = update(ModelUpdate).where(ModelUpdate.triggered_by_feedback_id.in_(gone))
+    session.execute(started.values(triggered_by_feedback_id=None))
+    session.execute(delete(UserFeedback).where(UserFeedback.id.in_(gone)))
 
 
 def cancel_if_free(session: Session, *, tenant_id: UUID, job_id: UUID) -> None:

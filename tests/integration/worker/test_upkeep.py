@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from sqlalchemy import text
 
 from core.domain.evaluation import Decision
 from core.domain.job import JobStatus
@@ -28,6 +29,10 @@ class Clock:
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
             tick(self.runtime, self.loop.queue, count=next(self.counts))
+
+    def count(self, table: str, condition: str) -> int:
+        with self.loop.database.transaction() as session:
+            return int(session.execute(text(f"SELECT count(*) FROM {table} WHERE {condition}")).scalar_one())
 
     def updates(self) -> list[ModelUpdate]:
         with self.loop.database.transaction() as session:
@@ -73,6 +78,21 @@ def test_what_was_taken_back_is_replaced_on_the_clock(clock: Clock) -> None:
     clock.loop.finish(clock.loop.claim(), Decision.PROMOTE)
     clock.tick()
     assert clock.updates()[0].clean_by is None
+
+
+def test_pictures_outlive_their_retention_while_somebodys_word_on_them_stands(clock: Clock) -> None:
+    clock.loop.champion()
+    judged = clock.count("job", "kind = 'generation'")
+    clock.loop.execute("UPDATE job SET completed_at = now() - interval '1 year' WHERE kind = 'generation'")
+    clock.tick(31)
+    assert clock.count("job", "kind = 'generation'") == judged
+    withdrawn = clock.loop.withdraw("user-1").withdrawn
+    assert withdrawn
+    clock.tick(30)
+    assert clock.count("job", "kind = 'generation'") == judged - 2 * withdrawn
+    assert clock.count("user_feedback", "withdrawn_at IS NOT NULL") == 0
+    [update] = clock.updates()[:1]
+    assert update.taken_back_at is not None
 
 
 def test_one_broken_policy_does_not_stop_the_others(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
