@@ -1,0 +1,105 @@
+"""What the rows of a batch wear on one module, stacked: added to what the module says, row by row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from core.domain.errors import AdapterUnusable
+from worker.engine.adapter_change import Biased, Change, LowRank, worn_weight
+
+
+class LowRankStack:
+    """Products of low rank, different ones for each part of a batch; a forward hook of a Linear or a Conv2d.
+
+    Args:
+        parts: For each equal part of the batch, in order, what its rows wear, each with its weight.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[tuple[LowRank, float]]]) -> None:
+        self._parts = parts
+        self._down: Tensor | None = None
+        self._up: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """`output` with the changes added, in place where it can be."""
+        down, up = self._stacks(output)
+        inputs = args[0].to(output.dtype)
+        if isinstance(module, nn.Conv2d):
+            return _add_to_convolution(module, inputs, output, down, up)
+        parts = len(down)
+        flat = output.reshape(parts, -1, output.shape[-1])
+        inner = torch.bmm(inputs.reshape(parts, -1, inputs.shape[-1]), down.transpose(1, 2))
+        return flat.baddbmm_(inner, up.transpose(1, 2)).view_as(output)
+
+    def _stacks(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """(parts, rank, in…) and (parts, out, rank), made when first needed; what has less rank ends in zeros."""
+        if self._down is not None and self._up is not None and self._up.dtype == output.dtype:
+            return self._down, self._up
+        some = next(change for part in self._parts for change, _ in part)
+        rank = max(sum(change.rank for change, _ in part) for part in self._parts)
+        down = output.new_zeros(len(self._parts), rank, *some.down.shape[1:])
+        up = output.new_zeros(len(self._parts), some.up.shape[0], rank)
+        for index, part in enumerate(self._parts):
+            start = 0
+            for change, weight in part:
+                end = start + change.rank
+                down[index, start:end].copy_(change.down, non_blocking=True)
+                up[index, :, start:end].copy_(change.up, non_blocking=True)
+                if (scale := change.scale * weight) != 1:
+                    up[index, :, start:end].mul_(scale)
+                start = end
+        self._down, self._up = down, up
+        return down, up
+
+
+class DenseStack:
+    """Changes that have to be worked out, the same for all rows; a forward hook of a Linear or a Conv2d."""
+
+    def __init__(self, worn: Sequence[tuple[Change, float]]) -> None:
+        self._worn = worn
+        self._delta: Tensor | None = None
+
+    def __call__(self, module: nn.Linear | nn.Conv2d, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """`output` with the changes added."""
+        if self._delta is None or self._delta.dtype != output.dtype:
+            self._delta = self._work_out(module, output)
+        inputs = args[0].to(output.dtype)
+        shift = sum(
+            change.shift.to(output.device, output.dtype) * weight
+            for change, weight in self._worn
+            if isinstance(change, Biased)
+        )
+        bias = shift if isinstance(shift, Tensor) else None
+        if isinstance(module, nn.Linear):
+            return output + functional.linear(inputs, self._delta, bias)
+        return output + functional.conv2d(inputs, self._delta, bias, module.stride, module.padding, module.dilation)
+
+    def _work_out(self, module: nn.Linear | nn.Conv2d, output: Tensor) -> Tensor:
+        if module.weight.is_meta:
+            raise AdapterUnusable("An adapter that is not of low rank needs the model's weights to stay on the device.")
+        base = module.weight.detach().to(output.device)
+        return (worn_weight(base, self._worn) - base).to(output.dtype)
+
+
+def _add_to_convolution(module: nn.Conv2d, inputs: Tensor, output: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    parts, rank = down.shape[:2]
+    rows = len(inputs)
+    if module.kernel_size == (1, 1) and module.stride == (1, 1) and module.padding in ((0, 0), "valid"):
+        inner = torch.bmm(_per_row(down.flatten(2), rows), inputs.flatten(2))
+    else:
+        # One group for each part: (parts, rows of a part, …) → (rows of a part, parts · channels, …).
+        grouped = inputs.unflatten(0, (parts, -1)).transpose(0, 1).flatten(1, 2)
+        found = functional.conv2d(
+            grouped, down.flatten(0, 1), None, module.stride, module.padding, module.dilation, groups=parts
+        )
+        inner = found.unflatten(1, (parts, rank)).transpose(0, 1).reshape(rows, rank, -1)
+    flat = output.reshape(rows, output.shape[1], -1)
+    return flat.baddbmm_(_per_row(up, rows), inner).view_as(output)
+
+
+def _per_row(stack: Tensor, rows: int) -> Tensor:
+    parts = len(stack)
+    return stack if rows == parts else stack.repeat_interleave(rows // parts, dim=0)
