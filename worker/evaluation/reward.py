@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from core.domain.errors import JobStopped
 from core.domain.generation import GenerationDefaults, ResolvedAdapter
 from core.domain.preference import PreferenceRow
-from worker.engine.adapter import AdapterRack
+from worker.engine.adapter_row import AdapterRows, mix_of
+from worker.engine.adapter_weights import read_adapter
 from worker.engine.denoiser import Condition, Denoiser
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
 from worker.engine.pipeline import Pipeline
@@ -43,7 +44,7 @@ class RewardReader:
     ) -> None:
         self._pipeline: Any = pipeline
         self._device: torch.device = self._pipeline._execution_device
-        self._rack = AdapterRack(pipeline)
+        self._dressed = AdapterRows(pipeline)
         self._denoiser = Denoiser(pipeline.unet, pipeline.scheduler.config, device=self._device)
         self._rows, self._should_stop = rows, should_stop
         self._size = (defaults.width, defaults.height)
@@ -69,7 +70,10 @@ class RewardReader:
         return [Scored(*each) for each in zip(self._rows, picture, rejected, strict=True)]
 
     def _errors(self, adapters: Sequence[ResolvedAdapter], files: Mapping[str, Path]) -> torch.Tensor:
-        self._rack.apply(adapters, files=files)
+        weights = {
+            each.sha256: read_adapter(files[each.sha256], self._pipeline, sha256=each.sha256) for each in adapters
+        }
+        self._dressed.wear([mix_of(adapters, weights)])
         conditions = {prompt: self._condition(prompt) for prompt in dict.fromkeys(self._prompts)}
         found = []
         for start in range(0, len(self._prompts), _BATCH):
