@@ -47,9 +47,10 @@ class LowRankStack:
             for change, weight in part:
                 end = start + change.rank
                 down[index, start:end].copy_(change.down, non_blocking=True)
-                up[index, :, start:end].copy_(change.up, non_blocking=True)
-                if (scale := change.scale * weight) != 1:
-                    up[index, :, start:end].mul_(scale)
+                scale = change.scale * weight
+                # Rounded once, after the scale: alpha over rank takes small halves to where they have few digits.
+                scaled = change.up if scale == 1 else change.up.to(output.device).float() * scale
+                up[index, :, start:end].copy_(scaled, non_blocking=True)
                 start = end
         self._down, self._up = down, up
         return down, up
