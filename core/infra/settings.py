@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -68,8 +68,15 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device of the engine")
     torch_threads: PositiveInt = Field(default=1, description="CPU threads of one worker's torch")
     generation_slots: PositiveInt = Field(default=4, description="jobs one generation worker holds at once")
+    affinity_seconds: NonNegativeFloat = Field(
+        default=10.0,
+        description="seconds for which jobs of models that a worker holds may go before the first in line; 0 for never",
+    )
+    batch_rows: PositiveInt = Field(default=16, description="rows of a batch at most; a guided image takes two")
     checkpoint_seconds: PositiveFloat = Field(default=60.0, description="seconds between training checkpoints")
     adapter_cache_bytes: PositiveInt = Field(default=2 * 2**30, description="bytes of adapter files kept on disk")
+    host_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept in memory")
+    device_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept on the device")
     hf_token: SecretStr | None = Field(default=None, description="token for gated models on the Hugging Face hub")
     clip_score_path: Path | None = Field(default=None, description="folder of a CLIP model that judges fidelity")
     pick_score_path: Path | None = Field(default=None, description="folder of PickScore, which judges pictures")

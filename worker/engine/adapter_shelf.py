@@ -10,21 +10,12 @@ from typing import TypeAlias
 import torch
 
 from core.domain.generation import ResolvedAdapter
+from core.domain.holding import Residency
 from worker.engine.adapter_cache import AdapterCache
 from worker.engine.adapter_weights import AdapterWeights, read_adapter
 from worker.engine.pipeline import Pipeline
 
 Key: TypeAlias = tuple[Hashable, str]
-
-
-@dataclass(frozen=True)
-class Residency:
-    """What one tier holds now, and how often it was asked since the start."""
-
-    adapters: int
-    size_bytes: int
-    hits: int
-    misses: int
 
 
 class AdapterShelf:

@@ -2,23 +2,31 @@
 
 import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from PIL import Image
 
 from core.domain.base_model import ModelFacts, ModelHandle
-from core.domain.errors import JobFailure, JobInterrupted, JobStopped, OutOfMemory
+from core.domain.errors import JobInterrupted, JobStopped
 from core.domain.generation import GenerationPlan, OutputFormat
+from core.domain.holding import Holding
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from worker.engine.adapter_cache import AdapterCache
+from worker.engine.adapter_row import is_mixable, mix_of
+from worker.engine.adapter_shelf import AdapterShelf
+from worker.engine.batch import Batch, Seat
 from worker.engine.loaded_model import LoadedModel
+from worker.engine.model_shelf import ModelShelf
 from worker.engine.model_source import fetch_model
-from worker.engine.pipeline import free_memory, is_out_of_memory, load_pipeline
+from worker.engine.picture import Picture
+from worker.engine.pipeline import free_memory, is_out_of_memory, load_pipeline, pick_device
+from worker.engine.request import Request, translated
+from worker.engine.room import Room
 
 T = TypeVar("T")
 _MODELS_KEPT = 2
@@ -27,16 +35,22 @@ _SMALLEST_SIZE = 64  # pixels; one latent at the UNet's bottom for real models
 
 
 class ImageEngine:
-    """Files are fetched in the asking thread; everything that touches torch runs in the engine's own, in order.
+    """Files are fetched in the asking thread; everything that touches torch runs in the engine's own.
 
-    Models are kept until others were used later: `_MODELS_KEPT` of them.
+    Requests share the calls of the networks: at every tick all that ask the same are answered at once, and who comes
+    joins at the next. Models are kept until others were used later: `_MODELS_KEPT` of them, and those at work.
     """
 
     def __init__(self, settings: Settings, store: ObjectStore) -> None:
         self._settings = settings
         self._store = store
-        self._adapter_cache = AdapterCache(settings, store)
-        self._models: OrderedDict[ModelHandle, LoadedModel] = OrderedDict()
+        self._shelf = AdapterShelf(
+            AdapterCache(settings, store),
+            host_bytes=settings.host_adapter_bytes,
+            device_bytes=settings.device_adapter_bytes,
+        )
+        self._models = ModelShelf(self._load, kept=_MODELS_KEPT)
+        self._batch = Batch(Room(most_rows=settings.batch_rows, device=pick_device(settings.device)))
         self._inbox: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -46,14 +60,16 @@ class ImageEngine:
         model: ModelHandle,
         plan: GenerationPlan,
         *,
+        tenant: str = "",
         init_image: Image.Image | None = None,
         on_step: Callable[[int, int], None],
         should_stop: Callable[[], bool],
     ) -> list[Image.Image]:
         """Draw `plan.num_images` RGB images of `plan.width` by `plan.height` pixels; image i comes from seed + i.
 
-        Blocks. `on_step(step, steps)` counts the denoising steps of all images. The same plan gives the same
-        images, bit by bit on a CPU, whatever was drawn before.
+        Blocks. `on_step(step, steps)` counts the denoising steps of all images. Tenants get the same time of the
+        device. The same plan gives the same images: on a CPU bit by bit where it is drawn alone, and within the
+        rounding of floating-point sums where others' images share its calls.
 
         Raises:
             JobStopped: `should_stop` said so, or the engine was closed before it came to this.
@@ -69,16 +85,16 @@ class ImageEngine:
                 raise JobStopped
 
         fetch_model(model, settings=self._settings, store=self._store, on_file=on_file)
-        files = {
-            adapter.sha256: self._adapter_cache.fetch(sha256=adapter.sha256, object_key=adapter.object_key)
-            for adapter in plan.adapters
-        }
-        return self._ask(
-            lambda: self._model(model).draw(
-                plan, adapter_files=files, init_image=init_image, on_step=on_step, should_stop=should_stop
-            ),
-            should_stop=should_stop,
-        )
+        with (
+            self._hold(model, should_stop=should_stop) as loaded,
+            self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline) as weights,
+        ):
+            request = Request(plan, mix_of(plan.adapters, weights), tenant, should_stop)
+            self._ask(
+                request.future,
+                lambda: self._begin(request, loaded, init_image, on_step=lambda done: on_step(done, total)),
+            )
+            return self._await(request.future, should_stop=should_stop)
 
     def inspect(
         self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
@@ -91,16 +107,37 @@ class ImageEngine:
             Unavailable: the object store is not reachable.
         """
         fetch_model(model, settings=self._settings, store=self._store, on_file=on_file)
-        return self._ask(lambda: self._try_out(model), should_stop=should_stop)
+        with self._hold(model, should_stop=should_stop) as loaded:
+            plan = _smallest_plan(model, loaded.facts)
+            self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
+            return loaded.facts
+
+    def holding(self) -> Holding:
+        """What is in memory now."""
+        models = {model.id: model.name for model in self._models.held()}
+        return Holding(models=models, adapters=self._shelf.residency())
 
     def close(self) -> None:
         """Finish what was asked for, then let go of the models."""
         self._inbox.put(None)
         self._thread.join()
 
-    def _ask(self, work: Callable[[], T], *, should_stop: Callable[[], bool]) -> T:
-        future: Future[T] = Future()
-        self._inbox.put(lambda: _settle(future, work))
+    def _ask(self, future: Future[T], begin: Callable[[], None]) -> None:
+        """Let the engine's thread begin something that ends with the future."""
+
+        def begin_if_wanted() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                begin()
+            except Exception as error:  # noqa: BLE001  # it is raised again where the question came from
+                future.set_exception(translated(error))
+                if is_out_of_memory(error):
+                    free_memory()
+
+        self._inbox.put(begin_if_wanted)
+
+    def _await(self, future: Future[T], *, should_stop: Callable[[], bool]) -> T:
         while not wait([future], timeout=_TICK_SECONDS).done:
             if should_stop() and future.cancel():
                 raise JobStopped
@@ -110,59 +147,60 @@ class ImageEngine:
 
     def _run(self) -> None:
         torch.set_num_threads(self._settings.torch_threads)  # holds for the thread that calls it
-        while (ask := self._inbox.get()) is not None:
-            ask()
+        with torch.inference_mode():
+            is_open = True
+            while is_open or self._batch:
+                is_open = self._take_in() and is_open
+                if self._batch:
+                    self._batch.tick()
         self._models.clear()
-        free_memory()
 
-    def _try_out(self, model: ModelHandle) -> ModelFacts:
-        loaded = self._model(model)
-        loaded.draw(
-            _smallest_plan(model, loaded.facts),
-            adapter_files={},
-            init_image=None,
-            on_step=lambda _step, _steps: None,
-            should_stop=lambda: False,
-        )
-        return loaded.facts
-
-    def _model(self, model: ModelHandle) -> LoadedModel:
-        if model not in self._models:
-            while len(self._models) >= _MODELS_KEPT:
-                self._models.popitem(last=False)
-            free_memory()
+    def _take_in(self) -> bool:
+        """Begin what was asked for meanwhile; wait for it where there is nothing else to do. False once closed."""
+        is_open = True
+        while is_open:
             try:
-                self._models[model] = self._load(model)
-            except OutOfMemory:
-                if not self._models:
-                    raise
-                self._models.clear()
-                free_memory()
-                self._models[model] = self._load(model)
-        self._models.move_to_end(model)
-        return self._models[model]
+                ask = self._inbox.get(block=not self._batch)
+            except queue.Empty:
+                break
+            if ask is None:
+                is_open = False
+            else:
+                ask()
+        return is_open
+
+    def _begin(
+        self, request: Request, loaded: LoadedModel, init_image: Image.Image | None, *, on_step: Callable[[int], None]
+    ) -> None:
+        if request.should_stop():
+            raise JobStopped
+        paints = loaded.begin(request.plan, mix=request.mix, init_image=init_image, on_step=on_step)
+        for index, paint in enumerate(paints):
+            seat = Seat(
+                Picture(paint),
+                request.tenant,
+                loaded,
+                wears=request.mix,
+                should_stop=request.should_stop,
+                on_end=request.taker_of(index),
+                apart=None if is_mixable(request.mix) else request.mix,
+            )
+            self._batch.join(seat)
+
+    @contextmanager
+    def _hold(self, model: ModelHandle, *, should_stop: Callable[[], bool]) -> Iterator[LoadedModel]:
+        """The model, loaded, and staying so."""
+        future: Future[LoadedModel] = Future()
+        self._ask(future, lambda: future.set_result(self._models.take(model)))
+        loaded = self._await(future, should_stop=should_stop)
+        try:
+            yield loaded
+        finally:
+            self._models.give_back(loaded)
 
     def _load(self, model: ModelHandle) -> LoadedModel:
         folder = fetch_model(model, settings=self._settings, store=self._store)
         return LoadedModel(load_pipeline(folder, model.options, device=self._settings.device), folder)
-
-
-def _settle(future: Future[T], work: Callable[[], T]) -> None:
-    """Give the asking thread its answer or its error; the engine's thread outlives both."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except Exception as error:  # noqa: BLE001  # it is raised again where the question came from
-        future.set_exception(_translated(error))
-        if is_out_of_memory(error):
-            free_memory()
-
-
-def _translated(error: Exception) -> Exception:
-    if is_out_of_memory(error) and not isinstance(error, JobFailure):
-        return OutOfMemory("The device has not enough memory for this request; ask for a smaller image.")
-    return error
 
 
 def _smallest_plan(model: ModelHandle, facts: ModelFacts) -> GenerationPlan:

@@ -2,16 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from core.domain.errors import AdapterUnusable, InvalidInput
 from core.domain.generation import GenerationDefaults, GenerationPlan, OutputFormat, ResolvedAdapter
+from worker.engine.adapter_row import Mix, mix_of
+from worker.engine.adapter_weights import read_adapter
+from worker.engine.batch import Batch, Seat
 from worker.engine.loaded_model import LoadedModel
+from worker.engine.picture import Picture
+from worker.engine.room import Room
 from worker.evaluation.prompt import Task
+
+_TOGETHER = 8  # pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +95,15 @@ class Easel:
             JobStopped: asked to.
         """
         adapters, files = side.adapters, side.files
-        pictures = {}
-        for task in tasks:
-            with suppress(InvalidInput):
-                pictures[task] = self._loaded.draw(
-                    self._plan(task, adapters),
-                    adapter_files=files,
-                    init_image=None,
-                    on_step=lambda _step, _steps: None,
-                    should_stop=self._should_stop,
-                )[0]
-            self._on_picture()
-        return pictures
+        pipeline = self._loaded.pipeline
+        weights = {sha256: read_adapter(file, pipeline, sha256=sha256) for sha256, file in files.items()}
+        sitting = _Sitting(self._loaded, mix_of(adapters, weights), self._should_stop, self._on_picture)
+        with torch.inference_mode():
+            for task in tasks:
+                sitting.begin(task, self._plan(task, adapters))
+            sitting.finish()
+        self._loaded.forget_adapters()
+        return sitting.pictures
 
     def _plan(self, task: Task, adapters: tuple[ResolvedAdapter, ...]) -> GenerationPlan:
         defaults = self._defaults
@@ -116,6 +121,42 @@ class Easel:
             adapters=adapters,
             output_format=OutputFormat.PNG,
         )
+
+
+class _Sitting:
+    """Pictures of one side, a few at a time."""
+
+    def __init__(
+        self, loaded: LoadedModel, mix: Mix, should_stop: Callable[[], bool], on_picture: Callable[[], None]
+    ) -> None:
+        self.pictures: dict[Task, Image.Image] = {}
+        self._loaded, self._mix = loaded, mix
+        self._should_stop, self._on_picture = should_stop, on_picture
+        self._batch = Batch(Room(most_rows=2 * _TOGETHER, device=loaded.pipeline.device))
+
+    def begin(self, task: Task, plan: GenerationPlan) -> None:
+        """Take a picture in hand, as soon as there is room for it."""
+        while len(self._batch) >= _TOGETHER:
+            self._batch.tick()
+        try:
+            [paint] = self._loaded.begin(plan, mix=self._mix, init_image=None, on_step=lambda _: None)
+        except InvalidInput:
+            self._on_picture()
+            return
+        take = partial(self._take, task)
+        seat = Seat(Picture(paint), "", self._loaded, wears=self._mix, should_stop=self._should_stop, on_end=take)
+        self._batch.join(seat)
+
+    def finish(self) -> None:
+        """Draw what was begun."""
+        while self._batch:
+            self._batch.tick()
+
+    def _take(self, task: Task, picture: Picture) -> None:
+        if picture.error is not None:
+            raise picture.error
+        self.pictures[task] = picture.result
+        self._on_picture()
 
 
 def _digest(file: Path) -> str:

@@ -35,6 +35,7 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         images += runtime.engine.generate(
             run.model,
             part,
+            tenant=str(run.tenant_id),
             init_image=init_image,
             on_step=partial(_report, run, plan, len(images)),
             should_stop=run.should_stop,

@@ -8,11 +8,12 @@ import torch
 
 from core.domain.errors import AdapterUnusable, Unavailable
 from core.domain.generation import ResolvedAdapter
+from core.domain.holding import Residency
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from tests.tiny_pipeline import save_lora
 from worker.engine.adapter_cache import AdapterCache
-from worker.engine.adapter_shelf import AdapterShelf, Residency
+from worker.engine.adapter_shelf import AdapterShelf
 from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline
 

@@ -161,7 +161,7 @@ def test_it_stops_when_told(setting: EvaluationSetting, questions: int) -> None:
     watch = Watch(stop_after=questions)
     with pytest.raises(JobStopped):
         evaluate(setting, watch=watch)
-    assert watch.questions == questions + 1
+    assert questions < watch.questions <= questions + 8, "every picture at work is told"
 
 
 def test_sdxl_is_evaluated_likewise(setting: EvaluationSetting, tmp_path: Path) -> None:

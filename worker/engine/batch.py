@@ -1,0 +1,116 @@
+"""Pictures at work: at every tick one call of a network answers all that ask the same."""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from core.domain.errors import JobStopped
+from worker.engine.picture import Picture
+from worker.engine.pipeline import free_memory, is_out_of_memory
+from worker.engine.question import Question
+from worker.engine.room import Room
+from worker.engine.turn import Turn, Waiting
+
+
+class Answerer(Protocol):
+    """Whose networks answer: a loaded model."""
+
+    def answer(self, questions: Sequence[Question], wears: Sequence[Any]) -> list[Any]:
+        """One call of the network that all questions ask; each question's part of what it says.
+
+        `wears` is what the picture of each question wears.
+        """
+
+
+@dataclass(eq=False)
+class Seat:
+    """A picture's place in the batch: whose it is, which model draws it, and who is told when it has ended.
+
+    `wears` are its adapters. Pictures that are `apart` in different ways never share a call.
+    """
+
+    picture: Picture
+    tenant: str
+    model: Answerer
+    wears: Any
+    should_stop: Callable[[], bool]
+    on_end: Callable[[Picture], None]
+    apart: Hashable = None
+    since: int = field(default=0, init=False)
+
+
+class Batch:
+    """All pictures in the making. For the engine's thread only."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._turn = Turn()
+        self._seats: list[Seat] = []
+        self._ticks = 0
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def join(self, seat: Seat) -> None:
+        """Take part from the next tick on."""
+        seat.since = self._ticks
+        self._seats.append(seat)
+        self._let_go()
+
+    def tick(self) -> None:
+        """Answer the questions of one shape; those who were asked to stop leave first."""
+        self._ticks += 1
+        for seat in self._seats:
+            if seat.should_stop():
+                seat.picture.fail(JobStopped())
+        self._let_go()
+        if not self._seats:
+            return
+        seats = {_waiting(seat): seat for seat in self._seats}
+        chosen = self._turn.choose(list(seats), room=self._room.rows)
+        start = time.perf_counter()
+        self._answer([seats[each] for each in chosen])
+        self._turn.charge(chosen, seconds=time.perf_counter() - start)
+        self._let_go()
+
+    def _answer(self, seats: Sequence[Seat]) -> None:
+        """Where they do not fit on the device, half of them now; the others wait. Any other error is that of one."""
+        questions = [_question(seat) for seat in seats]
+        rows = sum(question.rows for question in questions)
+        model, shape = seats[0].model, _waiting(seats[0]).shape
+        try:
+            with self._room.measuring(shape, rows):
+                answers = model.answer(questions, [seat.wears for seat in seats])
+        except Exception as error:  # noqa: BLE001  # whatever a network says belongs to who asked
+            if len(seats) == 1:
+                seats[0].picture.fail(error)
+            elif is_out_of_memory(error):
+                free_memory()
+                self._room.shrink(shape, rows)
+                self._answer(seats[: len(seats) // 2])
+            else:
+                for seat in seats:
+                    self._answer([seat])
+            return
+        for seat, answer in zip(seats, answers, strict=True):
+            seat.since = self._ticks
+            seat.picture.answer(answer)
+
+    def _let_go(self) -> None:
+        ended = [seat for seat in self._seats if seat.picture.question is None]
+        self._seats = [seat for seat in self._seats if seat.picture.question is not None]
+        for seat in ended:
+            seat.on_end(seat.picture)
+
+
+def _question(seat: Seat) -> Question:
+    assert seat.picture.question is not None
+    return seat.picture.question
+
+
+def _waiting(seat: Seat) -> Waiting:
+    question = _question(seat)
+    shape = (id(seat.model), seat.apart, question.shape)
+    is_last = question.network.endswith(".decode")
+    return Waiting(seat.tenant, shape, question.rows, seat.since, is_last)

@@ -1,0 +1,69 @@
+"""Loaded models: as many as are kept, and those in use; the least lately used goes first."""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+from core.domain.base_model import ModelHandle
+from core.domain.errors import OutOfMemory
+from worker.engine.loaded_model import LoadedModel
+from worker.engine.pipeline import free_memory
+
+
+class ModelShelf:
+    """For the engine's thread only, but for `give_back` and `held`.
+
+    Args:
+        load: Brings a model onto its device; raises OutOfMemory where it does not fit beside the others.
+        kept: So many stay.
+    """
+
+    def __init__(self, load: Callable[[ModelHandle], LoadedModel], *, kept: int) -> None:
+        self._load, self._kept = load, kept
+        self._models: OrderedDict[ModelHandle, LoadedModel] = OrderedDict()
+        self._in_use: Counter[LoadedModel] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, model: ModelHandle) -> LoadedModel:
+        """The model, loaded, until it is given back. Others may have to go for it, but none that is in use.
+
+        Raises:
+            OutOfMemory: it does not fit, whatever goes.
+            ModelUnusable, Unavailable: as loading says.
+        """
+        if model not in self._models:
+            self._drop(until=self._kept - 1)
+            try:
+                self._models[model] = self._load(model)
+            except OutOfMemory:
+                if not self._drop(until=0):
+                    raise
+                self._models[model] = self._load(model)
+        self._models.move_to_end(model)
+        with self._lock:
+            self._in_use[self._models[model]] += 1
+        return self._models[model]
+
+    def give_back(self, loaded: LoadedModel) -> None:
+        """One user needs it no more."""
+        with self._lock:
+            self._in_use[loaded] -= 1
+            self._in_use += Counter()  # forgets what nobody uses
+
+    def held(self) -> list[ModelHandle]:
+        """The models that are loaded, the least lately used first."""
+        return list(self._models)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._models.clear()
+        free_memory()
+
+    def _drop(self, *, until: int) -> bool:
+        """Let go of models until so many are left, as far as possible; whether any went."""
+        before = len(self._models)
+        for handle, loaded in list(self._models.items()):
+            if len(self._models) > until and not self._in_use[loaded]:
+                del self._models[handle]
+        free_memory()
+        return len(self._models) < before

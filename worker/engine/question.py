@@ -1,0 +1,95 @@
+"""What a picture asks a network, and how questions of many pictures become one."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SHARED = frozenset({"img_ids", "txt_ids"})
+"""Inputs without a row for each picture: where things are in it, the same for all of one shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A call of a network by one picture: the first tensor's first dimension are its rows.
+
+    `network` is its name in the pipeline, such as `unet`, `transformer` or `vae.decode`.
+    """
+
+    network: str
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of a batch it takes: two where it is guided, since the negative prompt has its own."""
+        return len(next(leaf for leaf in _leaves(self.arguments, self.options) if _is_rows(leaf)))
+
+    @cached_property
+    def shape(self) -> Hashable:
+        """Questions of one shape can be answered by one call."""
+        rows = self.rows
+        return (self.network, _shape_of(self.arguments, rows), _shape_of(self.options, rows))
+
+
+def merge(questions: Sequence[Question]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and options of the one call that answers questions of one shape; a single one stays as it is."""
+    first = questions[0]
+    if len(questions) == 1:
+        return first.arguments, dict(first.options)
+    rows = [question.rows for question in questions]
+    arguments = _merged([question.arguments for question in questions], rows, None)
+    options = _merged([question.options for question in questions], rows, None)
+    return arguments, options
+
+
+def split(answer: Any, questions: Sequence[Question]) -> list[Any]:
+    """Each question's part of the answer, which is a tensor or a tuple of tensors."""
+    if len(questions) == 1:
+        return [answer]
+    rows = [question.rows for question in questions]
+    if isinstance(answer, Tensor):
+        return list(answer.split(rows))
+    return list(zip(*(part.split(rows) for part in answer), strict=True))
+
+
+def _is_rows(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0
+
+
+def _leaves(*trees: Any) -> Any:
+    for tree in trees:
+        if isinstance(tree, Mapping):
+            yield from _leaves(*tree.values())
+        elif isinstance(tree, tuple | list):
+            yield from _leaves(*tree)
+        else:
+            yield tree
+
+
+def _shape_of(tree: Any, rows: int) -> Hashable:
+    if isinstance(tree, Mapping):
+        return tuple((key, _shape_of(value, rows)) for key, value in tree.items())
+    if isinstance(tree, tuple | list):
+        return tuple(_shape_of(value, rows) for value in tree)
+    if not isinstance(tree, Tensor):
+        return tree if isinstance(tree, Hashable) else repr(tree)
+    if tree.ndim == 0:
+        return "time"  # integers of one solver, fractions of another
+    return (tuple(tree.shape[1:]) if len(tree) == rows else tuple(tree.shape), tree.dtype)
+
+
+def _merged(trees: Sequence[Any], rows: Sequence[int], name: str | None) -> Any:
+    first = trees[0]
+    if isinstance(first, Mapping):
+        return {key: _merged([tree[key] for tree in trees], rows, key) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(_merged(list(parts), rows, name) for parts in zip(*trees, strict=True))
+    if not isinstance(first, Tensor) or name in SHARED:
+        return first
+    if all(tree.ndim == 0 for tree in trees):
+        return torch.cat([tree.to(torch.float32).expand(count) for tree, count in zip(trees, rows, strict=True)])
+    return torch.cat(list(trees))
