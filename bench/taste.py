@@ -39,7 +39,7 @@ from core.domain.preference import (
 )
 from tiny import pipeline as tiny_pipeline
 from tiny.evaluate import held_out, measure, paint
-from tiny.recipe import TINY_RECIPE
+from tiny.recipe import PRESERVING, TINY_RECIPE, UNNAMED
 from tiny.taste import TASTES, Taste, draw_caption
 from tiny.world import SIDE, Caption
 from worker.training.export import ADAPTER
@@ -50,6 +50,7 @@ PICTURES = 128  # of each kind, for each run
 PEOPLE = 20
 HELD_OUT_SHARE = 0.1  # of people, and of prompts
 TARGETS = {"way": 0.8, "fidelity_fall": 0.02, "accuracy": 0.85, "deviations": 1.0, "training_seconds": 180}
+RECIPES = {"warm": TINY_RECIPE, "cool_background": TINY_RECIPE, "large": PRESERVING, "left": UNNAMED}
 _FRESH = 900_000_000  # seeds of pictures that nobody chose from
 
 
@@ -176,7 +177,7 @@ def train(
     case: Case, manifest: PreferenceManifest, pictures: dict[str, Path], folder: Path
 ) -> tuple[PreferenceReport, float]:
     """Write the adapter into the folder; gives the CPU seconds it took, loading and encoding included."""
-    spec = PreferenceRecipe.model_validate(TINY_RECIPE)
+    spec = PreferenceRecipe.model_validate(RECIPES[case.taste.name])
     plan = PreferencePlan(
         spec=spec,
         name="taste",
@@ -223,8 +224,7 @@ def base_fidelity(case: Case, pool: Path) -> float:
 def write(runs: dict[str, Any], path: Path) -> None:
     """All runs so far, and what they amount to."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    recipe = {key: list(value) if isinstance(value, tuple) else value for key, value in TINY_RECIPE.items()}
-    document = {"recipe": recipe, "targets": TARGETS, "summary": summarize(runs), "runs": runs}
+    document = {"recipes": RECIPES, "targets": TARGETS, "summary": summarize(runs), "runs": runs}
     path.write_text(json.dumps(document | {"machine": report.machine()}, indent=1) + "\n")
 
 

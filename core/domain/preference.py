@@ -59,6 +59,9 @@ class PreferenceRecipe(Recipe):
     ema_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(
         default=0.95, description="of the averaged weights that are kept; 0 keeps the last ones"
     )
+    max_error_rise: Share = Field(
+        default=0.02, description="of the error on liked pictures above the base model's; more ends the training"
+    )
     noise_draws: Annotated[Int, Field(ge=1, le=10_000)] = Field(
         default=16, description="pairs of timestep and noise per row; the reference's errors are kept for each"
     )

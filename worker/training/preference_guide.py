@@ -12,7 +12,6 @@ from worker.training.learner import Learner
 from worker.training.preference_loss import PreferenceLoss
 
 LEAST_GRADIENT_FACTOR = 0.05
-MOST_ERROR_RATIO = 1.02
 _SPIKE = 4.0  # times the running mean of the loss, and times the first
 _MEMORY = 0.9
 
@@ -49,7 +48,7 @@ class PreferenceGuide:
     @property
     def best_step(self) -> int:
         """After which step the weights that are kept were as they are."""
-        return self._looks[best_of(self._looks)].step if self._looks else self.last_step
+        return self._looks[self._best_look()].step if self._looks else self.last_step
 
     def follow(self, step: int, loss: torch.Tensor) -> bool:
         """Average, and look where it is time to; gives whether the run ends here."""
@@ -86,8 +85,11 @@ class PreferenceGuide:
         finally:
             for name, weight in learned.items():
                 self._weights[name].copy_(weight)
-        if best_of(self._looks) == len(self._looks) - 1:
+        if self._best_look() == len(self._looks) - 1:
             self._best = {name: average.clone() for name, average in self._average.items()}
+
+    def _best_look(self) -> int:
+        return best_of(self._looks, max_error_rise=self._recipe.max_error_rise)
 
     def _find_reason(self) -> str | None:
         factor = self._loss.gradient_factor
@@ -96,7 +98,7 @@ class PreferenceGuide:
             return None  # the loop names the step
         if factor < LEAST_GRADIENT_FACTOR:
             return f"the mean gradient factor was {factor:.3f}: the opinions are learned"
-        if ratio > MOST_ERROR_RATIO:
+        if ratio > 1 + self._recipe.max_error_rise:
             return f"the error on liked pictures was {ratio - 1:.1%} above the base model's"
         if fell_twice(self._looks):
             return f"the accuracy on held-out opinions had fallen twice, to {self._looks[-1].accuracy:.2f}"
@@ -139,9 +141,9 @@ class PreferenceGuide:
         self.last_step = int(state["last_step"])
 
 
-def best_of(looks: Sequence[HeldOutLook]) -> int:
+def best_of(looks: Sequence[HeldOutLook], *, max_error_rise: float) -> int:
     """The index of the best look, by accuracy and then margin, of those whose error has not risen too far."""
-    sound = [look for look in looks if look.chosen_error_ratio <= MOST_ERROR_RATIO] or looks
+    sound = [look for look in looks if look.chosen_error_ratio <= 1 + max_error_rise] or looks
     best = max(sound, key=lambda look: (look.accuracy or 0.0, look.margin))
     return list(looks).index(best)
 

@@ -147,10 +147,10 @@ def test_a_resumed_guide_goes_on_as_if_nothing_had_happened(cut: int) -> None:
 
 
 def test_the_best_look_is_by_accuracy_then_margin_and_not_one_whose_error_has_risen() -> None:
-    assert best_of([look(1, 0.6, 0.1), look(2, 0.8, 0.1), look(3, 0.8, 0.2)]) == 2
-    assert best_of([look(1, 0.6), look(2, 0.9, ratio=1.05)]) == 0
-    assert best_of([look(1, 0.6, ratio=1.05), look(2, 0.9, ratio=1.05)]) == 1
-    assert best_of([look(1, None, 0.2), look(2, None, 0.1)]) == 0
+    assert best_of([look(1, 0.6, 0.1), look(2, 0.8, 0.1), look(3, 0.8, 0.2)], max_error_rise=0.02) == 2
+    assert best_of([look(1, 0.6), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 0
+    assert best_of([look(1, 0.6, ratio=1.05), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 1
+    assert best_of([look(1, None, 0.2), look(2, None, 0.1)], max_error_rise=0.02) == 0
 
 
 def test_falling_twice_is_in_a_row() -> None:
