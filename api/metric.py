@@ -1,15 +1,17 @@
 """What Prometheus may ask: requests of this process, and the state of the whole system."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from core.domain.errors import Unavailable
+from core.domain.job import WorkerKind
 from core.infra.database import Database
 from core.services import census
+from core.services.census import LiveWorker
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -41,7 +43,7 @@ class SystemCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Jobs, queues and workers; only that the database is away where it is."""
+        """Jobs, queues, workers and what they hold; only that the database is away where it is."""
         is_up = GaugeMetricFamily("lorikeet_database_up", "Whether Postgres answers.")
         jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
         queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
@@ -60,7 +62,25 @@ class SystemCollector(Collector):
             queued.add_metric([kind], number)
         for worker, number in count.workers.items():
             workers.add_metric([worker], number)
-        yield from (is_up, jobs, queued, workers)
+        yield from (is_up, jobs, queued, workers, *_holdings(count.live))
+
+
+def _holdings(live: Sequence[LiveWorker]) -> Iterator[Metric]:
+    labels = ["worker", "tier"]
+    models = GaugeMetricFamily("lorikeet_models_resident", "Base models that a worker holds.", labels=["worker"])
+    adapters = GaugeMetricFamily("lorikeet_adapters_resident", "Adapters that a worker holds.", labels=labels)
+    size = GaugeMetricFamily("lorikeet_adapter_bytes", "Bytes of the adapters that a worker holds.", labels=labels)
+    hits = CounterMetricFamily("lorikeet_adapter_hits", "Adapters found where they were looked for.", labels=labels)
+    misses = CounterMetricFamily("lorikeet_adapter_misses", "Adapters that were not there.", labels=labels)
+    for worker in live:
+        if worker.kind is WorkerKind.GENERATION:
+            models.add_metric([worker.id], len(worker.holds.models))
+        for tier, residency in worker.holds.adapters.items():
+            adapters.add_metric([worker.id, tier], residency.adapters)
+            size.add_metric([worker.id, tier], residency.size_bytes)
+            hits.add_metric([worker.id, tier], residency.hits)
+            misses.add_metric([worker.id, tier], residency.misses)
+    yield from (models, adapters, size, hits, misses)
 
 
 def build_registry(database: Database) -> CollectorRegistry:

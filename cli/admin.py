@@ -18,7 +18,7 @@ from core.domain.errors import LorikeetError
 from core.infra.database import Database
 from core.infra.settings import Settings
 
-app = typer.Typer(help="Tenants, keys and base models, straight on the database.", no_args_is_help=True)
+app = typer.Typer(help="Tenants, keys, base models and workers, straight on the database.", no_args_is_help=True)
 tenant_app = typer.Typer(help="Whose jobs and files these are.", no_args_is_help=True)
 key_app = typer.Typer(help="API keys.", no_args_is_help=True)
 model_app = typer.Typer(help="Base models.", no_args_is_help=True)
@@ -59,6 +59,17 @@ def worker_alive() -> None:
     with _opened() as (_, database), database.transaction() as session:
         if not runs.lives_on(session, host=platform.node()):
             raise Refusal(f"No worker of {platform.node()} has said lately that it lives.")
+
+
+@app.command()
+def adapters() -> None:
+    """Show what each live worker holds in memory: its base models, its adapters by tier, how often they were there."""
+    from cli.residency import table_of
+    from core.services import census
+
+    with _opened() as (_, database), database.transaction() as session:
+        live = census.live_workers(session)
+    console.print(table_of(live) if live else "No worker has said lately that it lives.", markup=False)
 
 
 @tenant_app.command("add")

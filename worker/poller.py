@@ -39,8 +39,9 @@ class Poller:
                 return
 
     def _look(self, pool: Any) -> None:
+        me, holds = self._runtime.worker_id, self._runtime.holding()
         with self._runtime.database.transaction() as session:
-            runs.say_alive(session, worker_id=self._runtime.worker_id, kind=self._kind, slots=self._slots)
+            runs.say_alive(session, worker_id=me, kind=self._kind, slots=self._slots, holds=holds)
             has_work = runs.has_work(session, kinds=KINDS_OF_WORKER[self._kind])
         if has_work and self._free.acquire(blocking=False):
             pool.apply_async(self._work_off)

@@ -127,13 +127,18 @@ Handler = Callable[[Run, Runtime], Outcome]
 
 
 def run_next(runtime: Runtime, handlers: Mapping[JobKind, Handler]) -> bool:
-    """Claim the first job in line and see it to its end; whether there was one."""
+    """Claim a job, best of a model that is in memory, and see it to its end; whether there was one."""
     if runtime.draining.is_set():
         return False
     settings = runtime.settings
     with runtime.database.transaction() as session:
         claim = runs.claim_next(
-            session, kinds=tuple(handlers), worker_id=runtime.worker_id, lease_seconds=settings.lease_seconds
+            session,
+            kinds=tuple(handlers),
+            worker_id=runtime.worker_id,
+            lease_seconds=settings.lease_seconds,
+            held=runtime.holding().models,
+            affinity_seconds=settings.affinity_seconds,
         )
     if claim is None:
         return False

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from core.domain.holding import NOTHING, Holding
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -32,6 +33,10 @@ class Runtime:
         from worker.engine.image_engine import ImageEngine
 
         return ImageEngine(self.settings, self.store)
+
+    def holding(self) -> Holding:
+        """What the engine has in memory; nothing before there is one, for asking must not make it."""
+        return self.engine.holding() if "engine" in vars(self) else NOTHING
 
     def close(self) -> None:
         """Let go of the database."""

@@ -1,10 +1,13 @@
-"""How many of everything there are: for metrics."""
+"""How many of everything there are, and what the workers hold: for metrics and operators."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from core.domain.holding import Holding, read_holding
 from core.domain.job import JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
 from core.infra.repository import worker as workers
@@ -12,20 +15,45 @@ from core.services.job import ALIVE_SECONDS
 
 
 @dataclass(frozen=True)
+class LiveWorker:
+    """A worker process that was seen lately; `holds` is what it last said that it has in memory."""
+
+    id: str
+    kind: WorkerKind
+    slots: int
+    started_at: datetime
+    holds: Holding
+
+
+@dataclass(frozen=True)
 class Census:
-    """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero."""
+    """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero.
+
+    `live` are these processes.
+    """
 
     jobs: Mapping[tuple[JobKind, JobStatus], int]
     queued: Mapping[JobKind, int]
     workers: Mapping[WorkerKind, int]
+    live: Sequence[LiveWorker]
 
 
 def take(session: Session) -> Census:
     """Count now."""
     counted = {(JobKind(kind), JobStatus(status)): number for kind, status, number in jobs.count_by_status(session)}
-    alive = workers.count(session, seen_within_seconds=ALIVE_SECONDS)
+    live = live_workers(session)
+    alive = Counter(worker.kind for worker in live)
     return Census(
         jobs=counted,
         queued={kind: counted.get((kind, JobStatus.QUEUED), 0) for kind in JobKind},
-        workers={kind: alive.get(kind, 0) for kind in WorkerKind},
+        workers={kind: alive[kind] for kind in WorkerKind},
+        live=live,
     )
+
+
+def live_workers(session: Session) -> Sequence[LiveWorker]:
+    """Who works now, the oldest first."""
+    return [
+        LiveWorker(row.id, WorkerKind(row.kind), row.slots, row.started_at, read_holding(row.holds))
+        for row in workers.alive(session, seen_within_seconds=ALIVE_SECONDS)
+    ]

@@ -1,6 +1,6 @@
 """What a worker does with a job it holds: claim, heartbeat, finish, fail, give back. Every write is fenced."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from core.domain.adapter import AdapterManifest
 from core.domain.base_model import LoadOptions, ModelFacts, ModelHandle, ModelStatus
 from core.domain.errors import LorikeetError, OwnershipLost
+from core.domain.holding import NOTHING, Holding
 from core.domain.job import MAX_ATTEMPTS, TERMINAL, JobKind, JobStatus, Progress, WorkerKind, retry_delay
 from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
@@ -33,9 +34,28 @@ class Claim:
     dataset_id: UUID | None
 
 
-def claim_next(session: Session, *, kinds: Sequence[JobKind], worker_id: str, lease_seconds: float) -> Claim | None:
-    """Take the job that is first in line, if any; two workers never get the same one."""
-    job = jobs.claim_next(session, kinds=kinds, worker_id=worker_id, lease_seconds=lease_seconds)
+def claim_next(
+    session: Session,
+    *,
+    kinds: Sequence[JobKind],
+    worker_id: str,
+    lease_seconds: float,
+    held: Collection[UUID] = (),
+    affinity_seconds: float = 0.0,
+) -> Claim | None:
+    """Take a job, if there is one; two workers never get the same one.
+
+    It is the first in line, or, while that has waited for less than `affinity_seconds`, the first of its priority
+    whose base model the worker has `held` in memory.
+    """
+    job = jobs.claim_next(
+        session,
+        kinds=kinds,
+        worker_id=worker_id,
+        lease_seconds=lease_seconds,
+        held=held,
+        affinity_seconds=affinity_seconds,
+    )
     if job is None:
         return None
     row = session.get_one(StableDiffusion, job.base_model_id)
@@ -205,9 +225,9 @@ def has_work(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     return jobs.has_ready(session, kinds=kinds)
 
 
-def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int) -> None:
-    """Let upkeep and the API know that this worker lives."""
-    workers.say_alive(session, worker_id=worker_id, kind=kind, slots=slots)
+def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int, holds: Holding = NOTHING) -> None:
+    """Let upkeep and the API know that this worker lives, and what it has in memory."""
+    workers.say_alive(session, worker_id=worker_id, kind=kind, slots=slots, holds=holds)
 
 
 def lives_on(session: Session, *, host: str, seen_within_seconds: float = 30.0) -> bool:

@@ -1,11 +1,11 @@
 """Queries on jobs. Every time is the database's own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Update, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import CursorResult, Select, Update, and_, case, func, or_, select, tuple_, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -56,19 +56,29 @@ def page(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def claim_next(session: Session, *, kinds: Sequence[JobKind], worker_id: str, lease_seconds: float) -> Job | None:
-    """Take the ready job that is first in line, fence it with a new epoch, and start its lease."""
-    first = (
-        select(Job.id)
-        .where(READY, Job.kind.in_(kinds))
-        .order_by(Job.priority, Job.created_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
+def claim_next(
+    session: Session,
+    *,
+    kinds: Sequence[JobKind],
+    worker_id: str,
+    lease_seconds: float,
+    held: Collection[UUID],
+    affinity_seconds: float,
+) -> Job | None:
+    """Take a ready job, fence it with a new epoch, and start its lease.
+
+    The rule: the first in line, by priority and age. But while that has waited for less than `affinity_seconds`, the
+    first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
+    for no longer than that, and a line that is longer than that is served in order.
+    """
+    line = _line(Job.id, kinds=kinds)
+    chosen = _first_free(line)
+    if held and affinity_seconds > 0:
+        may_pass = Job.priority == _young_priority(kinds, affinity_seconds)
+        chosen = func.coalesce(_first_free(line.where(Job.base_model_id.in_(held), may_pass)), chosen)
     statement = (
         update(Job)
-        .where(Job.id == first)
+        .where(Job.id == chosen)
         .values(
             status=JobStatus.RUNNING,
             claim_epoch=Job.claim_epoch + 1,
@@ -81,6 +91,24 @@ def claim_next(session: Session, *, kinds: Sequence[JobKind], worker_id: str, le
         .returning(Job)
     )
     return session.scalars(statement, execution_options={"synchronize_session": False}).one_or_none()
+
+
+def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
+    """The first in line of the ready jobs of these kinds."""
+    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(Job.priority, Job.created_at).limit(1)
+
+
+def _first_free(line: Select[Any]) -> Any:
+    return line.with_for_update(skip_locked=True).scalar_subquery()
+
+
+def _young_priority(kinds: Sequence[JobKind], seconds: float) -> Any:
+    """The priority of the first in line, or NULL, which is equal to none, where that has waited for `seconds`."""
+    # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
+    heads = union_all(*(_line(Job.priority, Job.created_at, kinds=[kind]) for kind in kinds)).subquery()
+    is_young = heads.c.created_at > func.now() - timedelta(seconds=seconds)
+    first = select(case((is_young, heads.c.priority))).order_by(heads.c.priority, heads.c.created_at)
+    return first.limit(1).scalar_subquery()
 
 
 def _held(job_id: UUID, claim_epoch: int) -> Update:

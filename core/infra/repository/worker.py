@@ -1,20 +1,21 @@
 """Queries on the workers that say they are alive. Every time is the database's own."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.domain.holding import Holding
 from core.domain.job import WorkerKind
 from core.infra.table import WorkerPresence
 
 
-def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int) -> None:
-    statement = insert(WorkerPresence).values(id=worker_id, kind=kind, slots=slots)
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now(), "slots": slots})
-    )
+def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int, holds: Holding) -> None:
+    now = {"slots": slots, "holds": holds.to_json()}
+    statement = insert(WorkerPresence).values(id=worker_id, kind=kind, **now)
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now(), **now}))
 
 
 def say_gone(session: Session, *, worker_id: str) -> None:
@@ -35,12 +36,11 @@ def lives_on(session: Session, *, host: str, seen_within_seconds: float) -> bool
     return bool(session.scalar(select(exists().where(is_here, WorkerPresence.seen_at > since))))
 
 
-def count(session: Session, *, seen_within_seconds: float) -> dict[WorkerKind, int]:
-    """Live worker processes by kind; a kind without any is left out."""
+def alive(session: Session, *, seen_within_seconds: float) -> Sequence[WorkerPresence]:
+    """Live worker processes, the oldest first."""
     since = func.now() - timedelta(seconds=seen_within_seconds)
-    query = select(WorkerPresence.kind, func.count()).where(WorkerPresence.seen_at > since)
-    rows = session.execute(query.group_by(WorkerPresence.kind))
-    return {WorkerKind(kind): count for kind, count in rows}
+    query = select(WorkerPresence).where(WorkerPresence.seen_at > since)
+    return session.scalars(query.order_by(WorkerPresence.started_at, WorkerPresence.id)).all()
 
 
 def forget_gone(session: Session, *, unseen_for_seconds: float) -> None:

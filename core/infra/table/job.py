@@ -123,7 +123,7 @@ class Artifact(Base):
 
 
 class WorkerPresence(Base):
-    """A worker process that said it is alive, and how many jobs it can hold at once."""
+    """A worker process that said it is alive, how many jobs it can take at once, and what it has in memory."""
 
     __tablename__ = "worker_presence"
     __table_args__ = (one_of("kind", WorkerKind),)
@@ -131,6 +131,7 @@ class WorkerPresence(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     kind: Mapped[str] = mapped_column(Text)
     slots: Mapped[int]
+    holds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[CreatedAt]
     seen_at: Mapped[CreatedAt]
 

@@ -1,9 +1,12 @@
 """Health, readiness, metrics; and what the API does when a system behind it is away."""
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
+from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
 from core.infra.settings import Settings
 from core.services import run as runs
@@ -80,6 +83,28 @@ def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
         "process_resident_memory_bytes",
     ):
         assert line in text, line
+
+
+def test_prometheus_sees_what_the_workers_hold(tenant: Tenancy) -> None:
+    tiers = {"host": Residency(2, 3000, 5, 3), "device": Residency(1, 1000, 4, 1)}
+    holding = Holding(models={uuid4(): "sd", uuid4(): "sdxl"}, adapters=tiers)
+    with tenant.runtime.database.transaction() as session:
+        runs.say_alive(session, worker_id="w", kind=WorkerKind.GENERATION, slots=4, holds=holding)
+        runs.say_alive(session, worker_id="t", kind=WorkerKind.TRAINING, slots=1)
+        runs.say_alive(session, worker_id="gone", kind=WorkerKind.GENERATION, slots=4, holds=holding)
+        session.execute(text("UPDATE worker_presence SET seen_at = now() - interval '1 minute' WHERE id = 'gone'"))
+    shown = [line for line in tenant.http.get("/metrics").text.splitlines() if 'worker="' in line]
+    assert shown == [
+        'lorikeet_models_resident{worker="w"} 2.0',
+        'lorikeet_adapters_resident{tier="host",worker="w"} 2.0',
+        'lorikeet_adapters_resident{tier="device",worker="w"} 1.0',
+        'lorikeet_adapter_bytes{tier="host",worker="w"} 3000.0',
+        'lorikeet_adapter_bytes{tier="device",worker="w"} 1000.0',
+        'lorikeet_adapter_hits_total{tier="host",worker="w"} 5.0',
+        'lorikeet_adapter_hits_total{tier="device",worker="w"} 4.0',
+        'lorikeet_adapter_misses_total{tier="host",worker="w"} 3.0',
+        'lorikeet_adapter_misses_total{tier="device",worker="w"} 1.0',
+    ]
 
 
 def test_unknown_paths_share_one_label(tenant: Tenancy) -> None:
