@@ -1,7 +1,7 @@
 """Loaded models: as many as are kept, and those in use; the least lately used goes first."""
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 
 from core.domain.base_model import ModelHandle
@@ -20,7 +20,7 @@ class ModelShelf:
 
     def __init__(self, load: Callable[[ModelHandle], LoadedModel], *, kept: int) -> None:
         self._load, self._kept = load, kept
-        self._models: OrderedDict[ModelHandle, LoadedModel] = OrderedDict()
+        self._models: dict[ModelHandle, LoadedModel] = {}
         self._in_use: Counter[LoadedModel] = Counter()
         self._lock = threading.Lock()
 
@@ -39,10 +39,10 @@ class ModelShelf:
                 if not self._drop(until=0):
                     raise
                 self._models[model] = self._load(model)
-        self._models.move_to_end(model)
+        loaded = self._models[model] = self._models.pop(model)  # now the last
         with self._lock:
-            self._in_use[self._models[model]] += 1
-        return self._models[model]
+            self._in_use[loaded] += 1
+        return loaded
 
     def give_back(self, loaded: LoadedModel) -> None:
         """One user needs it no more."""
@@ -52,7 +52,7 @@ class ModelShelf:
 
     def held(self) -> list[ModelHandle]:
         """The models that are loaded, the least lately used first."""
-        return list(self._models)
+        return list(self._models)  # in one go, unlike that of an OrderedDict
 
     def clear(self) -> None:
         """Let go of all."""
