@@ -1,6 +1,9 @@
-"""How much better than the reference an adapter explains a picture: the reward that preference training speaks of."""
+"""How well pictures are explained. An implicit reward is the reference's error minus the policy's: above 0 is better.
 
-from collections.abc import Callable, Sequence
+Wallace et al., arXiv 2311.12908, equation 14, as a mean over elements.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,38 +12,6 @@ from worker.engine.denoiser import Condition, Denoiser, denoise_error
 
 FIXED_TIMESTEPS = tuple(range(50, 1000, 90))
 """Eleven of a thousand, evenly spread: where rewards are looked at."""
-
-
-def implicit_rewards(
-    denoiser: Denoiser,
-    latents: torch.Tensor,
-    condition: Condition,
-    *,
-    switch: Callable[[bool], None],
-    timesteps: Sequence[int],
-    seeds: Sequence[int],
-    batch_size: int = 16,
-) -> torch.Tensor:
-    """Error of the reference minus that of the policy, mean over `timesteps`: (n,) on the CPU, without gradients.
-
-    Above 0 is better than the reference (Wallace et al., arXiv 2311.12908, equation 14, as a mean over elements).
-
-    Args:
-        denoiser: The UNet with its adapter on.
-        latents: The pictures, (n, channels, height, width).
-        condition: What they are about, n rows.
-        switch: Turns the adapter on (True) or off (False: the reference). It is left on.
-        timesteps: The noise levels to look at.
-        seeds: One per picture, not negative; see `mean_errors`.
-        batch_size: Pictures in one pass.
-    """
-    policy = mean_errors(denoiser, latents, condition, timesteps=timesteps, seeds=seeds, batch_size=batch_size)
-    switch(False)
-    try:
-        reference = mean_errors(denoiser, latents, condition, timesteps=timesteps, seeds=seeds, batch_size=batch_size)
-    finally:
-        switch(True)
-    return reference - policy
 
 
 @torch.no_grad()

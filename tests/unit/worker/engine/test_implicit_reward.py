@@ -3,7 +3,7 @@ import torch
 
 from tests.training_bench import CPU, make_learner, make_plan
 from worker.engine.denoiser import Condition, denoise_error
-from worker.engine.implicit_reward import FIXED_TIMESTEPS, implicit_rewards, mean_errors, seeded_noise
+from worker.engine.implicit_reward import mean_errors, seeded_noise
 from worker.training.learner import Learner
 
 
@@ -25,34 +25,20 @@ def pictures(count: int) -> tuple[torch.Tensor, Condition]:
     )
 
 
-def test_the_reward_is_the_references_error_minus_the_policys(learner: Learner) -> None:
+def test_it_is_the_mean_of_the_denoising_errors(learner: Learner) -> None:
     latents, condition = pictures(3)
-    found = implicit_rewards(
-        learner.denoiser, latents, condition, switch=learner.switch, timesteps=(100, 700), seeds=(5, 5, 6)
-    )
+    found = mean_errors(learner.denoiser, latents, condition, timesteps=(100, 700), seeds=(5, 5, 6))
     assert not found.requires_grad
     for index, seed in enumerate((5, 5, 6)):
-        errors = {True: 0.0, False: 0.0}
-        for on in (False, True):
-            learner.switch(on)
-            for timestep in (100, 700):
-                noise = seeded_noise((4, 16, 16), seed, timestep)[None]
-                one = slice(index, index + 1)
-                with torch.no_grad():
-                    error = denoise_error(
-                        learner.denoiser, latents[one], condition.rows(one), torch.tensor([timestep]), noise
-                    )
-                errors[on] += error.item() / 2
-        assert found[index].item() == pytest.approx(errors[False] - errors[True], rel=1e-3, abs=1e-6)
-
-
-def test_an_adapter_that_does_nothing_has_no_reward() -> None:
-    learner = make_learner(make_plan())
-    latents, condition = pictures(2)
-    found = implicit_rewards(
-        learner.denoiser, latents, condition, switch=learner.switch, timesteps=FIXED_TIMESTEPS, seeds=(1, 1)
-    )
-    assert torch.equal(found, torch.zeros(2))
+        one, error = slice(index, index + 1), 0.0
+        for timestep in (100, 700):
+            noise = seeded_noise((4, 16, 16), seed, timestep)[None]
+            with torch.no_grad():
+                each = denoise_error(
+                    learner.denoiser, latents[one], condition.rows(one), torch.tensor([timestep]), noise
+                )
+            error += each.item() / 2
+        assert found[index].item() == pytest.approx(error, rel=1e-3)
 
 
 def test_a_picture_has_the_same_error_in_any_company(learner: Learner) -> None:

@@ -6,7 +6,7 @@ import torch
 from core.domain.errors import TrainingDiverged
 from core.domain.preference import PreferenceKind
 from tests.training_bench import make_learner, make_opinions, make_preference_plan
-from worker.engine.implicit_reward import FIXED_TIMESTEPS, implicit_rewards
+from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
 from worker.training.held_out import HeldOut
 from worker.training.opinion_shelf import OpinionShelf
 from worker.training.preference_data import content_key
@@ -28,15 +28,18 @@ def test_a_look_says_what_the_rewards_say(tmp_path: Path) -> None:
     for row in rows:
         for ref in (row.picture, row.rejected):
             if ref is not None:
-                reward = implicit_rewards(
-                    learner.denoiser,
-                    shelf.latent(ref.sha256),
-                    shelf.condition([row.prompt]),
-                    switch=learner.switch,
-                    timesteps=FIXED_TIMESTEPS,
-                    seeds=[content_key(row)],
-                )
-                rewards[ref.sha256] = reward.item()
+                errors = {}
+                for on in (False, True):
+                    learner.switch(on)
+                    error = mean_errors(
+                        learner.denoiser,
+                        shelf.latent(ref.sha256),
+                        shelf.condition([row.prompt]),
+                        timesteps=FIXED_TIMESTEPS,
+                        seeds=[content_key(row)],
+                    )
+                    errors[on] = error.item()
+                rewards[ref.sha256] = errors[False] - errors[True]
     pairs = [rewards[row.picture.sha256] - rewards[row.rejected.sha256] for row in rows if row.rejected]
     singles = [row for row in rows if row.rejected is None]
     middle = torch.tensor([rewards[row.picture.sha256] for row in singles]).median().item()
