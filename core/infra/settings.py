@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path("data"), description="folder of everything kept on this machine")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device of the engine")
     torch_threads: PositiveInt = Field(default=1, description="CPU threads of one worker's torch")
-    generation_slots: PositiveInt = Field(default=4, description="jobs one generation worker holds at once")
+    generation_slots: PositiveInt = Field(default=8, description="jobs one generation worker holds at once")
     affinity_seconds: NonNegativeFloat = Field(
         default=10.0,
         description="seconds for which jobs of models that a worker holds may go before the first in line; 0 for never",
