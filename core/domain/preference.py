@@ -62,6 +62,9 @@ class PreferenceRecipe(Recipe):
     max_error_rise: Share = Field(
         default=0.02, description="of the error on liked pictures above the base model's; more ends the training"
     )
+    strength: Annotated[Float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the learned change that is kept; less is nearer to the base"
+    )
     noise_draws: Annotated[Int, Field(ge=1, le=10_000)] = Field(
         default=16, description="pairs of timestep and noise per row; the reference's errors are kept for each"
     )

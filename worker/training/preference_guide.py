@@ -71,9 +71,13 @@ class PreferenceGuide:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Keep the best average, or the last where nothing is held out."""
+        """Keep the best average, or the last where nothing is held out, on the way from the base as far as asked.
+
+        Between a base and what it became, most of a gain is kept and little of a loss (WiSE-FT, arXiv 2109.01903).
+        """
         for name, kept in (self._best if self._looks else self._average).items():
-            self._weights[name].copy_(kept)
+            is_up = ".lora_B." in name  # of the product that is added to the base
+            self._weights[name].copy_(self._recipe.strength * kept if is_up else kept)
 
     @torch.no_grad()
     def _look(self, step: int, held_out: HeldOut) -> None:

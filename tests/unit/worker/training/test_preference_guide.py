@@ -35,10 +35,10 @@ class Told:
 
 
 def make_guide(
-    *looks: HeldOutLook, steps: int = 12, ema_decay: float = 0.5, **told: float
+    *looks: HeldOutLook, steps: int = 12, ema_decay: float = 0.5, strength: float = 1.0, **told: float
 ) -> tuple[PreferenceGuide, Told, Learner]:
     """A guide that looks after every third of twelve steps."""
-    plan = make_preference_plan(steps=steps, ema_decay=ema_decay)
+    plan = make_preference_plan(steps=steps, ema_decay=ema_decay, strength=strength)
     learner = make_learner(plan)
     teller = Told(list(looks), learner, **told)
     held_out = teller if looks else None
@@ -151,6 +151,15 @@ def test_the_best_look_is_by_accuracy_then_margin_and_not_one_whose_error_has_ri
     assert best_of([look(1, 0.6), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 0
     assert best_of([look(1, 0.6, ratio=1.05), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 1
     assert best_of([look(1, None, 0.2), look(2, None, 0.1)], max_error_rise=0.02) == 0
+
+
+def test_a_share_of_the_change_is_kept_where_that_is_asked_for() -> None:
+    guide, _, learner = make_guide(ema_decay=0.0, strength=0.5)
+    go(guide, learner, losses={})
+    guide.settle()
+    kept = {name: set(weight.unique().tolist()) for name, weight in learner.parameters().items()}
+    assert {tuple(values) for name, values in kept.items() if ".lora_B." in name} == {(6.0,)}
+    assert {tuple(values) for name, values in kept.items() if ".lora_A." in name} == {(12.0,)}
 
 
 def test_falling_twice_is_in_a_row() -> None:
