@@ -81,7 +81,7 @@ def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None =
         progress=progress_of(job),
         outputs=[OutputView.of(artifact, link) for artifact in job.artifacts],
         error=JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
-        warnings=job.warnings,
+        warnings=[*job.warnings, *outlook.warnings],
         metrics=JobMetrics(
             queue_ms=_milliseconds(job.started_at - job.created_at) if job.started_at else None,
             execution_ms=None if job.execution_seconds is None else round(job.execution_seconds * 1000),

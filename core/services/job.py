@@ -1,8 +1,8 @@
 """What a client does with a job: submit it, read it, cancel it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -66,10 +66,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a queued job's owner may expect: 0 is first in line; the wait is in seconds, None where nobody works."""
+    """What a queued job's owner may expect: 0 is first in line; the wait is in seconds, None where nobody works.
+
+    `warnings` say what will probably go wrong.
+    """
 
     queue_position: int | None
     estimated_wait_seconds: float | None
+    warnings: tuple[str, ...] = ()
 
 
 def find_replay(session: Session, *, tenant_id: UUID, idempotency: Idempotency) -> Job | None:
@@ -118,7 +122,8 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_qu
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
     job = Job(**values, **_FRESH, warnings=[], cost_seconds=admission.cost, created_at=admission.created_at)
-    return Accepted(job, _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots))
+    expected = _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots)
+    return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 
 
 def _not_added(session: Session, submission: Submission, admission: Admission, limit: float) -> Accepted:
@@ -217,12 +222,24 @@ def outlook(session: Session, job: Job) -> Outlook:
         return Outlook(None, None)
     worker = _WORKER_OF[JobKind(job.kind)]
     position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
-    return _expect(
-        worker, position, seconds, workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
-    )
+    slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
+    left = None if job.deadline_at is None else job.deadline_at - datetime.now(UTC)
+    return _in_time(_expect(worker, position, seconds, slots), job.cost_seconds, left=left)
 
 
 def _expect(worker: WorkerKind, jobs_ahead: int, seconds: float, slots: int) -> Outlook:
     # Slots of a generation worker share one device, so they shorten nobody's wait; workers do.
     lanes = slots if worker is WorkerKind.TRAINING else min(slots, 1)
     return Outlook(jobs_ahead, round(seconds / lanes, 1) if lanes else None)
+
+
+def _in_time(expected: Outlook, cost: float, *, left: timedelta | None) -> Outlook:
+    """The outlook, with a warning where a job of this cost in seconds will hardly be done in the time that is left."""
+    wait = expected.estimated_wait_seconds
+    if left is None or wait is None or wait + cost <= left.total_seconds():
+        return expected
+    warning = (
+        f"About {wait:.0f} s of waiting and {cost:.0f} s of work are ahead, and Cancel-After leaves "
+        f"{max(left.total_seconds(), 0):.0f} s: the job will probably expire."
+    )
+    return replace(expected, warnings=(warning,))

@@ -235,6 +235,18 @@ def test_the_outlook_counts_who_is_ahead(bench: JobBench) -> None:
     assert outlook.estimated_wait_seconds == pytest.approx(jobs[0].cost_seconds + jobs[1].cost_seconds)
 
 
+def test_a_deadline_that_will_hardly_be_met_is_said_while_the_job_waits(bench: JobBench) -> None:
+    with bench.database.transaction() as session:
+        run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=1)
+    bench.submit(work_units=2000.0)  # about 20 s
+    tight, roomy = (bench.submit(cancel_after=timedelta(seconds=seconds)) for seconds in (10, 60))
+    with bench.database.transaction() as session:
+        found = [job_service.outlook(session, bench.get(job.id)) for job in (tight, roomy)]
+    assert [len(each.warnings) for each in found] == [1, 0]
+    assert "20 s of waiting" in found[0].warnings[0]
+
+
+
 def test_pages_go_newest_first_without_gap_or_repeat(bench: JobBench) -> None:
     jobs = [bench.submit().id for _ in range(7)]
     seen: list[UUID] = []
