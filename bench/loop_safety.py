@@ -31,11 +31,11 @@ from tiny.recipe import TINY_RECIPE
 
 RUNS = report.RESULTS / "loop_safety_runs.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "learning"
-CAREFUL = TINY_RECIPE | {"steps": 64, "evaluate_every": 32}
+CAREFUL = TINY_RECIPE | {"steps": 50}
 """The tiny recipe, cut short: two thirds of the way are enough to tell better from worse."""
 
-RECKLESS = CAREFUL | {"anchor_weight": 0.2, "sft_weight": 0.0, "flip_rate": 0.05}
-"""Hardly held back, so that shapes may suffer."""
+RECKLESS = CAREFUL | {"preserve_prompts": (), "strength": 1.0, "anchor_weight": 0.0, "sft_weight": 0.0}
+"""Not held back, so that shapes and words may suffer."""
 
 POLICY = UpdatePolicy()
 """The defaults that every tenant begins with are what is tested."""

@@ -22,6 +22,9 @@ class Answerer(Protocol):
         `wears` is what the picture of each question wears.
         """
 
+    def forget_adapters(self) -> None:
+        """Keep nothing that was worked out for what was worn: memory ran out."""
+
 
 @dataclass(eq=False)
 class Seat:
@@ -86,6 +89,7 @@ class Batch:
             if len(seats) == 1:
                 seats[0].picture.fail(error)
             elif is_out_of_memory(error):
+                model.forget_adapters()
                 free_memory()
                 self._room.shrink(shape, rows)
                 self._answer(seats[: len(seats) // 2])

@@ -20,6 +20,7 @@ class Network:
     def __init__(self, *, fits: int = 1_000) -> None:
         self.relay = Relay(self, "unet")
         self.calls: list[int] = []
+        self.forgot = 0
         self.fits = fits
 
     def __call__(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -29,6 +30,9 @@ class Network:
         if (latents < 0).any():
             raise ValueError("negative latents")
         return latents + time.reshape(-1, 1)
+
+    def forget_adapters(self) -> None:
+        self.forgot += 1
 
     def answer(self, questions: Sequence[Question], wears: Sequence[Any]) -> list[Any]:
         arguments, options = merge(questions)
@@ -124,6 +128,7 @@ def test_what_does_not_fit_is_done_in_parts_and_not_tried_again() -> None:
     assert [calls for calls in hall.network.calls if calls > 5] == [12, 6]
     assert all(picture.result == [1.0] for picture in hall.ended.values())
     assert len(hall.ended) == 6
+    assert hall.network.forgot == 2
 
 
 def test_one_that_is_too_large_alone_fails_alone() -> None:
