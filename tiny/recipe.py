@@ -33,7 +33,8 @@ UNNAMED: dict[str, Any] = TINY_RECIPE | {
     "beta": 60.0,
     "anchor_weight": 0.2,
     "preserve_prompts": (),
-    "strength": 1.0,
-    "max_error_rise": 0.06,
+    "steps": 100,
+    "strength": 0.8,
+    "max_error_rise": 0.1,
 }
 """For a taste that no word names: it has to move the pictures of every prompt, beyond what users have seen yet."""

@@ -76,15 +76,18 @@ class PreferenceGuide:
         Between a base and what it became, most of a gain is kept and little of a loss (WiSE-FT, arXiv 2109.01903).
         """
         for name, kept in (self._best if self._looks else self._average).items():
-            is_up = ".lora_B." in name  # of the product that is added to the base
-            self._weights[name].copy_(self._recipe.strength * kept if is_up else kept)
+            self._weights[name].copy_(self._weakened(name, kept))
+
+    def _weakened(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        is_up = ".lora_B." in name  # of the product that is added to the base
+        return self._recipe.strength * weight if is_up else weight
 
     @torch.no_grad()
     def _look(self, step: int, held_out: HeldOut) -> None:
         learned = {name: weight.clone() for name, weight in self._weights.items()}
         try:
             for name, average in self._average.items():
-                self._weights[name].copy_(average)
+                self._weights[name].copy_(self._weakened(name, average))
             self._looks.append(held_out.look(step))
         finally:
             for name, weight in learned.items():

@@ -153,13 +153,20 @@ def test_the_best_look_is_by_accuracy_then_margin_and_not_one_whose_error_has_ri
     assert best_of([look(1, None, 0.2), look(2, None, 0.1)], max_error_rise=0.02) == 0
 
 
-def test_a_share_of_the_change_is_kept_where_that_is_asked_for() -> None:
-    guide, _, learner = make_guide(ema_decay=0.0, strength=0.5)
+def test_a_share_of_the_change_is_looked_at_and_kept_where_that_is_asked_for() -> None:
+    guide, told, learner = make_guide(*[look(step, 0.6) for step in (3, 6, 9, 12)], ema_decay=0.0, strength=0.5)
+
+    def values(weights: dict[str, torch.Tensor], part: str) -> set[float]:
+        return {number for name, weight in weights.items() if part in name for number in weight.unique().tolist()}
+
     go(guide, learner, losses={})
+    assert values(told.seen, ".lora_B.") == {6.0}
+    assert values(told.seen, ".lora_A.") == {12.0}
+    assert value(learner) == 12.0, "what learns goes on as it was"
     guide.settle()
-    kept = {name: set(weight.unique().tolist()) for name, weight in learner.parameters().items()}
-    assert {tuple(values) for name, values in kept.items() if ".lora_B." in name} == {(6.0,)}
-    assert {tuple(values) for name, values in kept.items() if ".lora_A." in name} == {(12.0,)}
+    kept = {name: weight.detach() for name, weight in learner.parameters().items()}
+    assert values(kept, ".lora_B.") == {1.5}, "the first of equal looks"
+    assert values(kept, ".lora_A.") == {3.0}
 
 
 def test_falling_twice_is_in_a_row() -> None:
