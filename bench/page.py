@@ -1,0 +1,122 @@
+"""The table of docs/performance.md, written from what is in bench/results: `python -m bench.page`."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import report
+
+PATH = Path(__file__).parent.parent / "docs" / "performance.md"
+_PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_HEAD = ("#", "figure", "measured on", "ours", "others, in the same run", "target", "met")
+
+SINGLE = {
+    1: ("throughput", "images/s of the whole system ÷ a bare diffusers loop"),
+    8: ("submit", "requests per CPU-second of the API ÷ FastAPI with Celery's `.delay`"),
+    9: ("training", "training steps/s ÷ bare forward and backward passes"),
+}
+"""Benches with one ratio: by their row, the file and what it says."""
+TABLES = {
+    2: ("mixed_lora_*", "images/s with another LoRA on each row ÷ a bare batch", "bench.mixed_lora"),
+    3: ("mixed_lora_*", "images/s over 100 LoRAs ÷ the best of the others", "bench.mixed_lora"),
+    4: ("cold_adapter_*", "extra ms of a cold LoRA ÷ reading and copying it", "bench.cold_adapter"),
+    5: ("latency_*", "p99 latency at 70 % load ÷ the better of the others", "bench.latency"),
+    6: ("latency_*", "rows asked for ÷ rows computed", "bench.latency"),
+    10: ("adapter_memory", "memory of LoRAs ÷ their files, and its growth", "bench.adapter_memory"),
+}
+"""Benches with claims: by their row, the files, what they say, and the command."""
+UNMEASURED = {7: "round trip of a job that does nothing ÷ stock Celery's `.get()`"}
+GPU = "the same with models as large as Stable Diffusion 1.5 and XL, on a GPU"
+
+
+def text(results: Path = report.RESULTS) -> str:
+    """The whole page, with its tables as they are now."""
+    tables = {"figures": lambda: figures(results), "machines": lambda: machines(results)}
+    return _PLACE.sub(lambda found: f"{found[1]}{tables[found[2]]()}\n{found[3]}", PATH.read_text())
+
+
+def figures(results: Path) -> str:
+    """A line for each claim, in the order of the rows; a row without a result says so."""
+    lines: list[tuple[str, ...]] = []
+    for row in sorted(SINGLE.keys() | TABLES.keys() | UNMEASURED.keys()):
+        lines += _lines_of(row, results)
+    if not any(results.glob("*_cuda.json")):
+        lines.append(_missing("2 to 6", GPU, "bench.gpu"))
+    return _table(_HEAD, lines)
+
+
+def machines(results: Path) -> str:
+    """Where and when each file was recorded."""
+    names = {name for name, _ in SINGLE.values()} | {name for name, _, _ in TABLES.values()}
+    paths = sorted({path for name in names for path in results.glob(f"{name}.json")})
+    rows = []
+    for path in paths:
+        found = _read(path)
+        machine = found["machine"]
+        place = [machine.get("gpu"), f"{machine['cpu']}, {machine['cores']} cores", f"Python {machine['python']}"]
+        rows.append((f"`{path.name}`", "; ".join(part for part in place if part), found["measured_at"]))
+    return _table(("file", "machine", "measured at"), rows)
+
+
+def _lines_of(row: int, results: Path) -> Iterator[tuple[str, ...]]:
+    if row in UNMEASURED:
+        yield (str(row), UNMEASURED[row], "", "no bench yet", "", "", "")
+    elif row in SINGLE:
+        name, figure = SINGLE[row]
+        path = results / f"{name}.json"
+        yield _single(row, figure, _read(path)) if path.exists() else _missing(str(row), figure, f"bench.{name}")
+    else:
+        pattern, figure, command = TABLES[row]
+        found = [line for path in sorted(results.glob(f"{pattern}.json")) for line in _claims(row, _read(path))]
+        yield from found or [_missing(str(row), figure, command)]
+
+
+def _single(row: int, figure: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    others = _list(found["medians"], found["unit"])
+    is_met = found["ratio"] >= found["target"]
+    return (str(row), figure, "CPU", f"{found['ratio']:.2f}", others, f"≥ {found['target']:g}", _yes(is_met))
+
+
+def _claims(row: int, found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    place = f"{found['setting']['model']}, {'GPU' if 'gpu' in found['machine'] else 'CPU'}"
+    for claim in found["claims"]:
+        if claim["row"] != row:
+            continue
+        value = _plain(claim["value"])
+        if claim["by_cpu"] is not None:
+            value += f" ({_plain(claim['by_cpu'])} by CPU time)"
+        if claim["note"]:
+            value += f"; {claim['note']}"
+        goal = f"{'≤' if claim['at_most'] else '≥'} {claim['target']:g}"
+        yield (str(row), claim["figure"], place, value, _list(claim["peers"]), goal, _yes(claim["is_met"]))
+
+
+def _missing(row: str, figure: str, command: str) -> tuple[str, ...]:
+    return (row, figure, "", f"not recorded yet: `python -m {command}`", "", "", "")
+
+
+def _list(values: Mapping[str, float], unit: str = "") -> str:
+    return ", ".join(f"{name} {_plain(value)}{f' {unit}' if unit else ''}" for name, value in values.items())
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+
+
+def _yes(is_met: bool) -> str:
+    return "yes" if is_met else "**no**"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PATH.write_text(text())
