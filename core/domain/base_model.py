@@ -8,16 +8,43 @@ from uuid import UUID
 
 from pydantic import Field, field_validator
 
-from core.domain.generation import GenerationDefaults
+from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.value import Bool, Name, Specification, Text
 
 
 class ModelFamily(StrEnum):
-    """What adapters are made for: an adapter of one family does not fit another."""
+    """What adapters are made for: an adapter of one family does not fit another.
+
+    `OTHER` is whatever else diffusers draws with: one picture after the other, with no adapters.
+    """
 
     SD1 = "sd1"
     SD2 = "sd2"
     SDXL = "sdxl"
+    SD3 = "sd3"
+    FLUX = "flux"
+    OTHER = "other"
+
+
+TRAINABLE = (ModelFamily.SD1, ModelFamily.SD2, ModelFamily.SDXL)
+"""Families whose models can be fine-tuned, and learn from feedback."""
+
+_FLOW = (SchedulerName.EULER, SchedulerName.EULER_KARRAS)
+"""What there is for models that were trained by flow matching."""
+
+
+def accepted_schedulers(family: ModelFamily, *, default: SchedulerName) -> tuple[SchedulerName, ...]:
+    """The schedulers that models of a family can be drawn with; `default` is the model's own."""
+    if family is ModelFamily.OTHER:
+        return (default,)
+    if family is ModelFamily.SD3:
+        return (*_FLOW, SchedulerName.HEUN)
+    return _FLOW if family is ModelFamily.FLUX else tuple(SchedulerName)
+
+
+def side_step(family: ModelFamily) -> int:
+    """Pixels that a picture's sides must be multiples of: transformers take latents of 8 pixels two by two."""
+    return 16 if family in (ModelFamily.SD3, ModelFamily.FLUX) else 8
 
 
 class ModelStatus(StrEnum):
@@ -102,8 +129,8 @@ class ModelHandle:
 class ModelFacts:
     """What a worker found when it checked a base model.
 
-    `modules` maps each module that a LoRA may change, named as in diffusers and beginning with `unet.`,
-    `text_encoder.` or `text_encoder_2.`, to the shape of its weight.
+    `modules` maps each module that a LoRA may change, named as in diffusers and beginning with `unet.` or
+    `transformer.`, `text_encoder.` or `text_encoder_2.`, to the shape of its weight.
     """
 
     family: ModelFamily

@@ -1,10 +1,10 @@
 """The names of a LoRA file's tensors, in every form that is about, and the module that each belongs to.
 
-diffusers: `unet.down_blocks.0.….attn1.to_q.lora_A.weight`, PEFT's names under a part's prefix; in older files
-`….attn1.processor.to_q_lora.down.weight` and `….lora.down.weight`.
-PEFT: `base_model.model.down_blocks.0.….attn1.to_q.lora_A.weight`, the UNet alone.
+diffusers: `unet.down_blocks.0.….attn1.to_q.lora_A.weight`, PEFT's names under a part's prefix, `transformer.` for
+Stable Diffusion 3 and Flux; in older files `….attn1.processor.to_q_lora.down.weight` and `….lora.down.weight`.
+PEFT: `base_model.model.down_blocks.0.….attn1.to_q.lora_A.weight`, the denoiser alone.
 kohya: `lora_unet_down_blocks_0_….lora_down.weight` with an `.alpha` to each module; for SDXL under the names of the
-original UNet, `lora_unet_input_blocks_4_1_…`.
+original UNet, `lora_unet_input_blocks_4_1_…`; `lora_transformer_…` as OneTrainer has it.
 """
 
 import re
@@ -38,10 +38,11 @@ class LoraKey:
     form: LoraForm
 
 
+_DENOISERS = ("unet.", "transformer.")
 _ROLE = {"A": LoraRole.DOWN, "B": LoraRole.UP, "down": LoraRole.DOWN, "up": LoraRole.UP}
-_KOHYA = re.compile(r"(lora_(?:unet|te|te1|te2)_\w+)\.(?:lora_(down|up)\.weight|(alpha))")
+_KOHYA = re.compile(r"(lora_(?:unet|transformer|te|te1|te2)_\w+)\.(?:lora_(down|up)\.weight|(alpha))")
 _PEFT = re.compile(r"base_model\.model\.([\w.]+?)\.lora_(A|B)(?:\.default)?\.weight")
-_PART = r"((?:unet|text_encoder|text_encoder_2)\.[\w.]+?)"
+_PART = r"((?:unet|transformer|text_encoder|text_encoder_2)\.[\w.]+?)"
 _DIFFUSERS = re.compile(
     _PART + r"(?:\.lora_(A|B)(?:\.default)?\.weight|\.(?:lora|lora_linear_layer)\.(down|up)\.weight)"
 )
@@ -66,7 +67,7 @@ def read_key(key: str) -> LoraKey | None:
         alias = re.sub(r"^(lora_te[12]?_)text_model_", r"\1", name)
         return LoraKey(alias, LoraRole.ALPHA if alpha else _ROLE[direction], LoraForm.KOHYA)
     if match := _PEFT.fullmatch(key):
-        return LoraKey(f"unet.{match[1]}", _ROLE[match[2]], LoraForm.PEFT)
+        return LoraKey(f"denoiser.{match[1]}", _ROLE[match[2]], LoraForm.PEFT)
     if match := _PROCESSOR.fullmatch(key):
         return LoraKey(_plain(match[1]) + _projection(match[1], match[2]), _ROLE[match[3]], LoraForm.DIFFUSERS)
     if match := _DIFFUSERS.fullmatch(key):
@@ -74,6 +75,11 @@ def read_key(key: str) -> LoraKey | None:
     if match := _ALPHA.fullmatch(key):
         return LoraKey(_plain(match[1]), LoraRole.ALPHA, LoraForm.DIFFUSERS)
     return None
+
+
+def is_of_denoiser(module: str) -> bool:
+    """Whether a module belongs to the network that removes the noise, not to one that reads the prompt."""
+    return module.startswith(_DENOISERS)
 
 
 def other_method(keys: Iterable[str]) -> str | None:
@@ -87,7 +93,7 @@ def _plain(path: str) -> str:
 
 
 def _projection(path: str, name: str) -> str:
-    if path.startswith("unet."):
+    if is_of_denoiser(path):
         return ".to_out.0" if name == "out" else f".to_{name}"
     return f".{name}_proj"
 
@@ -103,8 +109,8 @@ def aliases(modules: Iterable[str], *, family: ModelFamily) -> Mapping[str, str]
         part, path = _plain(module).split(".", 1)
         flat = path.replace(".", "_")
         known[f"{part}.{path}"] = module
-        if part == "unet":
-            known[f"lora_unet_{flat}"] = module
+        if is_of_denoiser(module):
+            known[f"denoiser.{path}"] = known[f"lora_{part}_{flat}"] = module
         elif part == "text_encoder_2":
             known[f"lora_te2_{flat}"] = module
         else:

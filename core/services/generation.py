@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.domain import object_key
 from core.domain.adapter import AdapterManifest, parse_ref
+from core.domain.base_model import ModelFamily, accepted_schedulers, side_step
 from core.domain.errors import InvalidInput
 from core.domain.generation import (
     AdapterChoice,
@@ -88,6 +89,7 @@ def submit(
     if model is not None:
         _check_fit(session, chosen, model, problems)
         plan = _plan(spec, model, _served(session, spec, terms.tenant_id, model.id, chosen), image)
+        _check_ability(plan, model, problems)
         if plan.width * plan.height > settings.max_pixels:
             problems.add("width", f"width * height must be at most {settings.max_pixels} pixels")
     problems.raise_any()
@@ -189,6 +191,21 @@ def _check_fit(session: Session, chosen: list[_Chosen], model: StableDiffusion, 
             problems.add(each.field, f"was made for {family}; {model.name} is {model.family}")
         elif not _have_same_modules(session, each.adapter.base_model_id, model.id):
             problems.add(each.field, f"was made for a base model of other sizes than {model.name}")
+
+
+def _check_ability(plan: GenerationPlan, model: StableDiffusion, problems: ProblemList) -> None:
+    """What no model of the family can do is said now, not by the worker."""
+    family, defaults = ModelFamily(model.family or ""), GenerationDefaults.model_validate(model.defaults)
+    accepted, step = accepted_schedulers(family, default=defaults.scheduler), side_step(family)
+    if plan.scheduler not in accepted:
+        problems.add("scheduler", f"{plan.scheduler} is not for {model.name}; it takes {', '.join(accepted)}")
+    for field, pixels in (("width", plan.width), ("height", plan.height)):
+        if pixels % step:
+            problems.add(field, f"must be a multiple of {step} with {model.name}")
+    if plan.negative_prompt and family is ModelFamily.FLUX:
+        problems.add("negative_prompt", f"{model.name} takes none: its guidance needs no negative answer")
+    if plan.strength is not None and family is ModelFamily.OTHER:
+        problems.add("init_image", f"{model.name} draws from a prompt alone")
 
 
 def _have_same_modules(session: Session, one: UUID, other: UUID) -> bool:

@@ -22,6 +22,7 @@ from core.services import policy as policies
 from core.services import rollout as rollouts
 from core.services.settlement import let_in, take_pair, turn_down
 from core.services.terms import Terms
+from core.services.training import untrainable
 from core.services.update_planning import Cause, TooLittle, plan
 
 _SELECT_AGAIN_SECONDS = 600.0
@@ -54,6 +55,9 @@ def consider(
     decision = decide(policy, now)
     model = models.get(session, tenant_id=tenant_id, model_id=model_id)
     if not decision.due or model.status != ModelStatus.READY or _is_too_early(session, now, **pair):
+        return None
+    if reason := untrainable(model):
+        policies.note(session, PolicyDecision(due=False, waiting_for=(reason,)), now, **pair)
         return None
     cause = Cause(
         trigger=UpdateTrigger.POLICY,
@@ -101,7 +105,8 @@ def trigger(
 
     Raises:
         NotFound: no such base model, or another tenant's own.
-        Conflict: the base model is not ready, an update is in flight, or there is too little to train on.
+        Conflict: the base model is not ready or of a family that is not trained, an update is in flight, or there is
+            too little to train on.
         QueueFull: the tenant has too much work waiting.
         IdempotencyKeyReuse: the key came with another request.
     """
@@ -110,6 +115,8 @@ def trigger(
     model = models.get(session, tenant_id=tenant_id, model_id=model_id)
     if model.status != ModelStatus.READY:
         raise Conflict(f"The base model {model.name} is not ready; its status is {model.status}.")
+    if reason := untrainable(model):
+        raise Conflict(f"No update can start: {reason}.")
     lock.take(session, "learning", tenant_id, model_id)
     policy = policies.get(session, tenant_id=tenant_id, model_id=model_id, default=settings.update_policy)
     now = policies.standing(session, tenant_id=tenant_id, model_id=model_id)

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from core.domain.base_model import TRAINABLE
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import Conflict, InvalidInput, NotFound, OwnershipLost
 from core.domain.generation import GenerationDefaults
@@ -48,7 +49,9 @@ def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Sett
         model = models.usable(session, tenant_id=terms.tenant_id, name=name, field="base_model")
     with problems.gather():
         dataset = _ready_dataset(session, spec.dataset_id, terms.tenant_id)
-    if model is not None:
+    if model is not None and (reason := untrainable(model)):
+        problems.add("base_model", reason)
+    elif model is not None:
         with problems.gather():
             check_targets(spec, base_models.modules_of(session, model_id=model.id))
         if (side := spec.resolution or resolution_of(model)) ** 2 > settings.max_pixels:
@@ -67,6 +70,13 @@ def _ready_dataset(session: Session, dataset_id: UUID, tenant_id: UUID) -> Datas
     if dataset.status != DatasetStatus.READY:
         raise Conflict(f"The dataset {dataset_id} is not complete: upload its pictures, then complete it.")
     return dataset
+
+
+def untrainable(model: StableDiffusion) -> str | None:
+    """Why a base model cannot be trained, neither by hand nor from feedback; None where it can."""
+    if model.family in TRAINABLE:
+        return None
+    return f"{model.name} is of the family {model.family}; only {', '.join(TRAINABLE)} can be trained"
 
 
 def check_targets(recipe: Recipe, modules: Mapping[str, Sequence[int]]) -> None:

@@ -17,9 +17,9 @@ from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 from torch import Tensor
 
-from worker.engine.pipeline import Pipeline
+from worker.engine.pipeline import Pipeline, denoiser_name
 
-KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
+KOHYA = ("lora_unet_", "lora_transformer_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_")
 """How every name in a file of kohya's or LyCORIS begins."""
 _PARTS = {
     "lora_A.weight": "down",
@@ -58,6 +58,9 @@ def parts_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], pipelin
     """
     if tensors and all(name.startswith(KOHYA) for name in tensors):
         return _kohya_parts(tensors, pipeline)
+    prefixes = tuple(f"{component}." for component in pipeline._lora_loadable_modules)
+    if denoiser_name(pipeline) != "unet" and not any(name.startswith(prefixes) for name in tensors):
+        tensors = pipeline.lora_state_dict(dict(tensors))  # names of the original code, or of other trainers
     raw = metadata.get("lora_adapter_metadata")
     settings: dict[str, Any] | None = (json.loads(raw) or None) if raw else None
     found: dict[str, ModuleParts] = {}
@@ -86,13 +89,24 @@ def _kohya_parts(tensors: Mapping[str, Tensor], pipeline: Pipeline) -> dict[str,
     own = _flat_names(pipeline)
     found = {own[name]: each for name, each in groups.items() if name in own}
     others = [name for name in groups if name not in own]
+    if not others:
+        return found
+    if denoiser_name(pipeline) != "unet":
+        # What is one layer in the original code is several in diffusers': the tensors themselves are cut.
+        left = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] in others}
+        return found | parts_of(pipeline.lora_state_dict(left), {}, pipeline)
     return found | {path: groups[name] for path, name in _converted(others, pipeline).items()}
 
 
 def _flat_names(pipeline: Pipeline) -> dict[str, str]:
     """Kohya's names of the modules that are named after the pipeline's own: dots and underscores look the same."""
     te = "lora_te1_" if hasattr(pipeline, "text_encoder_2") else "lora_te_"
-    prefixes = {"unet": "lora_unet_", "text_encoder": te, "text_encoder_2": "lora_te2_"}
+    prefixes = {
+        "unet": "lora_unet_",
+        "transformer": "lora_transformer_",
+        "text_encoder": te,
+        "text_encoder_2": "lora_te2_",
+    }
     return {
         prefixes[component] + path.replace(".", "_"): f"{component}.{path}"
         for component in pipeline._lora_loadable_modules
@@ -120,7 +134,7 @@ def _converted(names: Sequence[str], pipeline: Pipeline) -> dict[str, str]:
 
 
 def _in_peft_names(tensors: Mapping[str, Tensor], pipeline: Pipeline, component: str) -> dict[str, Tensor]:
-    if component == "unet":
+    if component == denoiser_name(pipeline):
         renamed: dict[str, Tensor] = convert_state_dict(tensors, UNET_TO_DIFFUSERS)
         return renamed
     renamed = convert_state_dict(convert_state_dict(tensors, DIFFUSERS_OLD_TO_DIFFUSERS), DIFFUSERS_TO_PEFT)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from core.domain.generation import ResolvedAdapter
+from core.domain.lora_key import is_of_denoiser
 from worker.engine.adapter_change import Change, LowRank, scales
 from worker.engine.adapter_stack import DenseStack, LowRankStack
 from worker.engine.adapter_weights import AdapterWeights
@@ -22,7 +23,7 @@ _KEPT = 2
 
 @dataclass(frozen=True)
 class Portion:
-    """An adapter with the weights it is worn with, in the UNet and in the text encoders."""
+    """An adapter with the weights it is worn with, in the denoiser and in the text encoders."""
 
     weights: AdapterWeights
     weight: float
@@ -31,7 +32,7 @@ class Portion:
     def change(self, name: str) -> tuple[Change, float] | None:
         """What it does to a module, and how much of it; None where it does nothing."""
         change = self.weights.layers.get(name) or self.weights.dense.get(name)
-        strength = self.weight if name.startswith("unet.") else self.text_weight
+        strength = self.weight if is_of_denoiser(name) else self.text_weight
         if change is None or (strength == 0 and not scales(change)):
             return None
         return change, strength
@@ -54,7 +55,11 @@ def mix_of(adapters: Sequence[ResolvedAdapter], weights: Mapping[str, AdapterWei
 
 def text_state(mix: Mix) -> Hashable:
     """What prompts' embeddings depend on: equal for mixes under which the text encoders say the same."""
-    return tuple((portion.weights, portion.text_weight) for portion in mix if portion.weights.changes_text)
+    return tuple((portion.weights, portion.text_weight) for portion in mix if _changes_text(portion.weights))
+
+
+def _changes_text(weights: AdapterWeights) -> bool:
+    return not all(is_of_denoiser(name) for changes in (weights.layers, weights.dense) for name in changes)
 
 
 def is_mixable(mix: Mix) -> bool:

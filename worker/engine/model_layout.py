@@ -1,10 +1,15 @@
-"""Is a folder a Stable Diffusion model in the diffusers layout, with safe weights only?"""
+"""Is a folder a text-to-image model in the diffusers layout, with safe weights only?"""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
+
+import diffusers
+import torch
+import transformers
 
 from core.domain.errors import ModelUnusable
 
@@ -12,52 +17,110 @@ INDEX = "model_index.json"
 DEFAULTS = "lorikeet.json"
 """Optional: what the model's maker recommends, as the JSON of a GenerationDefaults, any part of it."""
 
-_SD = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
-_SDXL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
-_WEIGHTED = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
-    "text_encoder": ("CLIPTextModel",),
-    "text_encoder_2": ("CLIPTextModelWithProjection",),
+_LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+_CLIP, _CLIP_PROJECTED, _T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
+_PARTS: dict[str, dict[str, str]] = {
+    "StableDiffusionPipeline": {"unet": "UNet2DConditionModel", "text_encoder": _CLIP},
+    "StableDiffusionXLPipeline": {
+        "unet": "UNet2DConditionModel",
+        "text_encoder": _CLIP,
+        "text_encoder_2": _CLIP_PROJECTED,
+    },
+    "StableDiffusion3Pipeline": {
+        "transformer": "SD3Transformer2DModel",
+        "text_encoder": _CLIP_PROJECTED,
+        "text_encoder_2": _CLIP_PROJECTED,
+        "text_encoder_3": _T5,
+    },
+    "FluxPipeline": {"transformer": "FluxTransformer2DModel", "text_encoder": _CLIP, "text_encoder_2": _T5},
 }
+"""The pipelines of the families, and what those of their parts have to be that have weights; all have a `vae` too."""
+_MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """What `model_index.json` says. `components` have weights: name → class; `folders` are all that is needed."""
+    """What `model_index.json` says, with text to image in place of image to image.
 
-    is_sdxl: bool
-    components: dict[str, str]
+    `components` have weights: name → library and class; `folders` are all that is needed; `absent` are parts that
+    the pipeline may have and this model has not.
+    """
+
+    pipeline: str
+    components: dict[str, tuple[str, str]]
     folders: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def is_of_family(self) -> bool:
+        """Whether it is a pipeline whose pictures share calls; any other draws alone."""
+        return self.pipeline in _PARTS
 
 
 def read_index(text: str) -> ModelLayout:
     """Read a `model_index.json`.
 
     Raises:
-        ModelUnusable: it is not that of a Stable Diffusion pipeline made of the usual parts.
+        ModelUnusable: it is not that of a text-to-image pipeline of diffusers, made of parts that are safe to load.
     """
     try:
         index = json.loads(text)
     except ValueError as error:
         raise ModelUnusable(f"{INDEX} is not JSON: {error}") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
-    if name not in (*_SD, *_SDXL):
-        raise ModelUnusable(f"{INDEX} names the pipeline {name}; Stable Diffusion 1.x, 2.x and XL are supported.")
-    is_sdxl = name in _SDXL
-    wanted = [part for part in _WEIGHTED if is_sdxl or part != "text_encoder_2"]
-    components = {part: _class_of(index, part) for part in wanted}
-    tokenizers = ("tokenizer", "tokenizer_2") if is_sdxl else ("tokenizer",)
-    return ModelLayout(is_sdxl, components, (*components, *tokenizers, "scheduler"))
+    if not isinstance(name, str):
+        raise ModelUnusable(f"{INDEX} names the pipeline {name}, which is none of diffusers' own.")
+    family = name.replace("Img2ImgPipeline", "Pipeline")
+    return _of_family(family, index) if family in _PARTS else _of_another(name, index)
 
 
-def _class_of(index: dict[str, Any], part: str) -> str:
+def _of_family(name: str, index: dict[str, Any]) -> ModelLayout:
+    wanted = _PARTS[name] | {"vae": "AutoencoderKL"}
+    tokenizers = [part.replace("text_encoder", "tokenizer") for part in wanted if part.startswith("text_encoder")]
+    absent = tuple(part for part in _MAY_LACK.get(name, ()) if _entry(index, part) == (None, None))
+    components = {part: _known(index, part, kind) for part, kind in wanted.items() if part not in absent}
+    folders = (*components, *(part for part in tokenizers if part not in absent), "scheduler")
+    return ModelLayout(name, components, folders, absent)
+
+
+def _known(index: dict[str, Any], part: str, kind: str) -> tuple[str, str]:
+    entry = _entry(index, part)
+    if entry is None or entry[1] != kind:
+        raise ModelUnusable(f"{INDEX} names {index.get(part)} as its {part}; {kind} is supported.")
+    return "transformers" if part.startswith("text_encoder") else "diffusers", kind
+
+
+def _of_another(name: str, index: dict[str, Any]) -> ModelLayout:
+    # Reads every pipeline of diffusers, which takes seconds.
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    pipeline = {kind.__name__: kind for kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}.get(name)
+    if pipeline is None:
+        raise ModelUnusable(f"{INDEX} names the pipeline {name}, which is no text-to-image pipeline of diffusers.")
+    # Only what the pipeline takes: the names of parts are folders, and anything may be written there.
+    parts = {part: entry for part in signature(pipeline).parameters if (entry := _entry(index, part)) is not None}
+    present = {part: entry for part, entry in parts.items() if entry != (None, None)}
+    components = {}
+    for part, (library, kind) in present.items():
+        found = getattr(_LIBRARIES.get(library), kind, None)
+        if not isinstance(found, type):
+            raise ModelUnusable(f"{INDEX} names {library}.{kind} as its {part}; diffusers and transformers lack that.")
+        if issubclass(found, torch.nn.Module):
+            components[part] = (library, kind)
+    return ModelLayout(name, components, tuple(present), tuple(part for part in parts if part not in present))
+
+
+def _entry(index: dict[str, Any], part: str) -> tuple[Any, Any] | None:
+    """The library and the class of a part, both None where the model has no such part."""
     entry = index.get(part)
-    name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if name not in _WEIGHTED[part]:
-        raise ModelUnusable(f"{INDEX} names {entry} as its {part}; {' or '.join(_WEIGHTED[part])} is supported.")
-    return str(name)
+    if isinstance(entry, list) and len(entry) == 2 and (entry == [None, None] or all(map(_is_text, entry))):
+        return (entry[0], entry[1])
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def refuse_pickles(names: Iterable[str]) -> None:

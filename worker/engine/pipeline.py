@@ -1,4 +1,4 @@
-"""A folder in the diffusers layout → a Stable Diffusion pipeline, ready on its device."""
+"""A folder in the diffusers layout → a text-to-image pipeline, ready on its device."""
 
 import gc
 import warnings
@@ -9,6 +9,10 @@ import diffusers
 import torch
 import transformers
 from diffusers import (
+    FluxImg2ImgPipeline,
+    FluxPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusion3Pipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -19,10 +23,20 @@ from core.domain.base_model import LoadOptions
 from core.domain.errors import JobFailure, ModelUnusable, OutOfMemory
 from worker.engine.model_layout import ModelLayout, check_layout, variant_of
 
-Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
-ImageToImage: TypeAlias = StableDiffusionImg2ImgPipeline | StableDiffusionXLImg2ImgPipeline
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline | StableDiffusion3Pipeline | FluxPipeline
+"""A pipeline of a family; all of diffusers' look alike from outside."""
+ImageToImage: TypeAlias = (
+    StableDiffusionImg2ImgPipeline
+    | StableDiffusionXLImg2ImgPipeline
+    | StableDiffusion3Img2ImgPipeline
+    | FluxImg2ImgPipeline
+)
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
+    "StableDiffusionXLPipeline": {"add_watermarker": False},
+}
 _ALLOCATION_FAILURES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -52,17 +66,24 @@ def load_pipeline(folder: Path, options: LoadOptions, *, device: DeviceName = "a
 
 
 def image_to_image(pipeline: Pipeline) -> ImageToImage:
-    """The image-to-image twin of a pipeline; every part of it is shared."""
+    """The image-to-image twin of a pipeline of a family; every part of it is shared."""
+    options: dict[str, Any] = {}
     if isinstance(pipeline, StableDiffusionXLPipeline):
-        twin = StableDiffusionXLImg2ImgPipeline(
-            **pipeline.components,
-            force_zeros_for_empty_prompt=pipeline.config.force_zeros_for_empty_prompt,
-            add_watermarker=False,
-        )
-    else:
-        twin = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+        options = {
+            "force_zeros_for_empty_prompt": pipeline.config.force_zeros_for_empty_prompt,
+            "add_watermarker": False,
+        }
+    elif isinstance(pipeline, StableDiffusionPipeline):
+        options = {"requires_safety_checker": False}
+    kind = getattr(diffusers, type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline"))
+    twin: ImageToImage = kind(**pipeline.components, **options)
     twin.set_progress_bar_config(disable=True)
     return twin
+
+
+def denoiser_name(pipeline: Pipeline) -> str:
+    """Which part of a pipeline of a family removes the noise: its UNet or its transformer."""
+    return "unet" if hasattr(pipeline, "unet") else "transformer"
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -115,23 +136,27 @@ def free_memory() -> None:
 
 
 def _assemble(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> Pipeline:
-    parts = {name: _load_part(folder, name, kind, dtype) for name, kind in layout.components.items()}
-    if parts["unet"].config.in_channels != parts["vae"].config.latent_channels:
-        raise ModelUnusable("The UNet takes more than latents; inpainting and depth models are not supported.")
-    kind = StableDiffusionXLPipeline if layout.is_sdxl else StableDiffusionPipeline
-    absent: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    absent |= (
-        {"add_watermarker": False} if layout.is_sdxl else {"safety_checker": None, "requires_safety_checker": False}
-    )
-    pipeline = kind.from_pretrained(folder, **parts, **absent, dtype=dtype, local_files_only=True)
+    parts = {name: _load_part(folder, name, *kind, dtype) for name, kind in layout.components.items()}
+    kind = getattr(diffusers, layout.pipeline)
+    absent: dict[str, Any] = dict.fromkeys(layout.absent)
+    if layout.is_of_family:
+        _check_channels(layout, parts)
+        absent |= {"feature_extractor": None, "image_encoder": None} | _OPTIONS.get(layout.pipeline, {})
+    pipeline: Pipeline = kind.from_pretrained(folder, **parts, **absent, dtype=dtype, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _load_part(folder: Path, name: str, kind: str, dtype: torch.dtype) -> Any:
-    library = transformers if name.startswith("text_encoder") else diffusers
+def _check_channels(layout: ModelLayout, parts: dict[str, Any]) -> None:
+    denoiser = parts["unet"] if "unet" in parts else parts["transformer"]
+    packed = 4 if layout.pipeline == "FluxPipeline" else 1  # it takes latents two by two
+    if denoiser.config.in_channels != packed * parts["vae"].config.latent_channels:
+        raise ModelUnusable("The denoiser takes more than latents; inpainting and depth models are not supported.")
+
+
+def _load_part(folder: Path, name: str, library: str, kind: str, dtype: torch.dtype) -> Any:
     try:
-        part, report = getattr(library, kind).from_pretrained(
+        part, report = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind).from_pretrained(
             folder / name,
             variant=variant_of(folder, name),
             use_safetensors=True,
@@ -153,7 +178,7 @@ def _load_part(folder: Path, name: str, kind: str, dtype: torch.dtype) -> Any:
 def _place(pipeline: Pipeline, options: LoadOptions, device: torch.device) -> None:
     if options.attention_slicing:
         pipeline.enable_attention_slicing()
-    if options.vae_tiling:
+    if options.vae_tiling and hasattr(pipeline, "vae"):
         pipeline.vae.enable_tiling()
     if options.cpu_offload == "none" or device.type == "cpu":
         pipeline.to(device)

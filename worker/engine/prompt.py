@@ -1,4 +1,8 @@
-"""Prompts → text embeddings, through compel: weights, and texts longer than the encoder's window."""
+"""Prompts → text embeddings. For UNets through compel: weights, and texts longer than the encoder's window.
+
+For transformers as diffusers encodes them. Their T5 reads sentences, to which `(red:1.3)` is text like any other:
+there is no weighting of it that anyone agrees on, and a picture is to be what diffusers alone would have made.
+"""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -9,7 +13,9 @@ import torch
 from compel import EmbeddingsProvider, ReturnedEmbeddingsType, SplitLongTextMode
 from torch import Tensor
 
+from core.domain.base_model import ModelFamily
 from core.domain.errors import InvalidInput
+from worker.engine.inspection import family_of
 from worker.engine.pipeline import Pipeline
 from worker.engine.weighted_text import Piece, parse_weights
 
@@ -20,7 +26,7 @@ _KEPT = 64
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """`tokens` is [1, windows * window, width]; `pooled` is [1, width of the second encoder], SDXL only."""
+    """`tokens` is [1, windows * window, width]; `pooled` is [1, width], None for Stable Diffusion 1 and 2."""
 
     tokens: Tensor
     pooled: Tensor | None
@@ -31,7 +37,8 @@ class PromptEncoder:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._is_sdxl = hasattr(pipeline, "text_encoder_2")
+        self._family = family_of(pipeline)
+        self._is_sdxl = self._family is ModelFamily.SDXL
         self._known: OrderedDict[Hashable, TextEmbedding] = OrderedDict()
 
     def encode(self, prompt: str, negative_prompt: str | None, *, adapters: Hashable) -> dict[str, Tensor]:
@@ -58,14 +65,26 @@ class PromptEncoder:
     def _embed(self, field: str, text: str, adapters: Hashable) -> TextEmbedding:
         key = (text, adapters)
         if key not in self._known:
-            pieces = parse_weights(text)
-            if sum(piece.weight < 1 for piece in pieces) > MAX_DOWNWEIGHTED:
-                raise InvalidInput.of(field, f"at most {MAX_DOWNWEIGHTED} pieces of it may weigh less than 1")
-            self._known[key] = self._embed_sdxl(pieces) if self._is_sdxl else self._embed_sd(pieces)
+            plain = {ModelFamily.SD3: self._embed_sd3, ModelFamily.FLUX: self._embed_flux}.get(self._family)
+            self._known[key] = plain(text) if plain else self._embed_weighted(field, text)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
+
+    def _embed_sd3(self, text: str) -> TextEmbedding:
+        tokens, _, pooled, _ = self._pipeline.encode_prompt(text, None, None, do_classifier_free_guidance=False)
+        return TextEmbedding(tokens, pooled)
+
+    def _embed_flux(self, text: str) -> TextEmbedding:
+        tokens, pooled, _ = self._pipeline.encode_prompt(text, None)
+        return TextEmbedding(tokens, pooled)
+
+    def _embed_weighted(self, field: str, text: str) -> TextEmbedding:
+        pieces = parse_weights(text)
+        if sum(piece.weight < 1 for piece in pieces) > MAX_DOWNWEIGHTED:
+            raise InvalidInput.of(field, f"at most {MAX_DOWNWEIGHTED} pieces of it may weigh less than 1")
+        return self._embed_sdxl(pieces) if self._is_sdxl else self._embed_sd(pieces)
 
     def _embed_sd(self, pieces: list[Piece]) -> TextEmbedding:
         provider = self._provider("", ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED)

@@ -1,5 +1,6 @@
 """What a picture asks a network, and how questions of many pictures become one."""
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 SHARED = frozenset({"img_ids", "txt_ids"})
-"""Inputs without a row for each picture: where things are in it, the same for all of one shape."""
+"""Inputs without a row for each picture: where things are in it, the same for all that share a call."""
+WHOLE = "whole"
+"""No network: a question for a picture as a whole, which takes all the room there is, and no other with it."""
+_ALL_ROWS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +30,15 @@ class Question:
     @property
     def rows(self) -> int:
         """How many rows of a batch it takes: two where it is guided, since the negative prompt has its own."""
+        if self.network == WHOLE:
+            return _ALL_ROWS
         return len(next(leaf for leaf in _leaves(self.arguments, self.options) if _is_rows(leaf)))
 
     @cached_property
     def shape(self) -> Hashable:
         """Questions of one shape can be answered by one call."""
+        if self.network == WHOLE:
+            return WHOLE
         rows = self.rows
         return (self.network, _shape_of(self.arguments, rows), _shape_of(self.options, rows))
 
@@ -72,7 +80,10 @@ def _leaves(*trees: Any) -> Any:
 
 def _shape_of(tree: Any, rows: int) -> Hashable:
     if isinstance(tree, Mapping):
-        return tuple((key, _shape_of(value, rows)) for key, value in tree.items())
+        return tuple(
+            (key, _place(value) if key in SHARED and isinstance(value, Tensor) else _shape_of(value, rows))
+            for key, value in tree.items()
+        )
     if isinstance(tree, tuple | list):
         return tuple(_shape_of(value, rows) for value in tree)
     if not isinstance(tree, Tensor):
@@ -80,6 +91,16 @@ def _shape_of(tree: Any, rows: int) -> Hashable:
     if tree.ndim == 0:
         return "time"  # integers of one solver, fractions of another
     return (tuple(tree.shape[1:]) if len(tree) == rows else tuple(tree.shape), tree.dtype)
+
+
+def _place(ids: Tensor) -> Hashable:
+    """What it says: a wide picture and a high one may have as many places, but not the same."""
+    known = vars(ids)
+    if "place" not in known:  # read from the device once, not at every step
+        said = hashlib.sha256(ids.float().cpu().numpy().tobytes()).digest()
+        known["place"] = (tuple(ids.shape), ids.dtype, said)
+    place: Hashable = known["place"]
+    return place
 
 
 def _merged(trees: Sequence[Any], rows: Sequence[int], name: str | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import torch
 
+from core.domain.errors import InvalidInput
 from core.domain.generation import SchedulerName
 
 _KARRAS: dict[str, Any] = {"use_karras_sigmas": True}
@@ -42,6 +43,12 @@ _CLASSES: dict[SchedulerName, tuple[str, dict[str, Any]]] = {
     SchedulerName.LCM: ("LCMScheduler", {}),
     SchedulerName.TCD: ("TCDScheduler", {}),
 }
+_FLOW_CLASSES: dict[SchedulerName, tuple[str, dict[str, Any]]] = {
+    SchedulerName.EULER: ("FlowMatchEulerDiscreteScheduler", {}),
+    SchedulerName.EULER_KARRAS: ("FlowMatchEulerDiscreteScheduler", _KARRAS),
+    SchedulerName.HEUN: ("FlowMatchHeunDiscreteScheduler", {}),
+}
+"""For models of flow matching. The others that diffusers has draw noise that no seed governs, or round the time."""
 _KNOW_ZERO_SNR = {
     "DDIMScheduler",
     "DDPMScheduler",
@@ -62,25 +69,47 @@ class SchedulerMaker:
     """Makes schedulers for one model.
 
     `config` is the model's own scheduler's: its noise schedule, prediction type and timestep spacing are kept.
+    `is_flow` where the model was trained by flow matching, which takes solvers of its own.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
+    def __init__(self, config: Mapping[str, Any], *, is_flow: bool = False) -> None:
+        self._config, self._is_flow = config, is_flow
         self._unused: dict[tuple[SchedulerName, int], Any] = {}
 
     def make(self, name: SchedulerName, *, steps: int, seed: int) -> Any:
         """A scheduler of its own for one image, since schedulers keep state.
 
         `steps` are those that will be asked for; `seed` is for the solver that draws its noise itself.
+
+        Raises:
+            InvalidInput: the model was trained by flow matching, and there is no such solver for it.
         """
         key = (name, max(_LCM_STEPS, steps) if name is SchedulerName.LCM else 0)
         if key not in self._unused:
             # Some take 0.1 s to build; a copy of one that was never used takes 1 ms at most.
-            self._unused[key] = _build(self._config, name, lcm_steps=key[1])
+            build = _build_flow if self._is_flow else _build
+            self._unused[key] = build(self._config, name, lcm_steps=key[1])
         scheduler = copy.deepcopy(self._unused[key])
         if hasattr(scheduler, "noise_sampler_seed"):
             scheduler.noise_sampler_seed = seed
         return scheduler
+
+
+def name_of(scheduler: Any) -> SchedulerName:
+    """The name that a model's own scheduler comes closest to; Euler's where there is none like it."""
+    kind, config = type(scheduler).__name__, scheduler.config
+    for classes in (_FLOW_CLASSES, _CLASSES):
+        for name, (its_kind, changes) in classes.items():
+            if its_kind == kind and ("use_karras_sigmas" in changes) == bool(config.get("use_karras_sigmas")):
+                return name
+    return SchedulerName.EULER
+
+
+def _build_flow(config: Mapping[str, Any], name: SchedulerName, **_: Any) -> Any:
+    if name not in _FLOW_CLASSES:
+        raise InvalidInput.of("scheduler", f"{name} is not for this model; there are {', '.join(_FLOW_CLASSES)}")
+    kind, changes = _FLOW_CLASSES[name]
+    return getattr(diffusers, kind).from_config(config, **{"use_karras_sigmas": False, **changes})
 
 
 def _build(config: Mapping[str, Any], name: SchedulerName, *, lcm_steps: int) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.domain.base_model import ModelFamily
-from tests.api_bench import MODULES, Tenancy, encode, lora
+from tests.api_bench import DEFAULTS, MODULES, Tenancy, encode, lora
 
 pytestmark = pytest.mark.usefixtures("model_id")
 
@@ -153,6 +153,32 @@ def test_an_adapter_of_another_family_or_size_does_not_fit(tenant: Tenancy) -> N
         answer = tenant.generate(model=model, adapters=[{"ref": "style"}])
         assert fields(answer) == {"adapters.0.ref"}
         assert reason in answer.text
+
+
+def test_what_a_family_cannot_do_is_told_at_once(tenant: Tenancy) -> None:
+    for family in (ModelFamily.SD3, ModelFamily.FLUX, ModelFamily.OTHER):
+        tenant.register_model(family.value, family=family)
+    default = DEFAULTS.scheduler
+    sizes = {"width": 72, "height": 64}
+    image = {"init_image": tenant.draw()}
+    fine = {
+        "sd3": [{"scheduler": "heun", "negative_prompt": "green"} | image, {"scheduler": "euler"}],
+        "flux": [{"scheduler": "euler"} | image, {"scheduler": "euler_karras"}],
+        "other": [{"scheduler": default}, {"negative_prompt": "green"}, sizes],
+    }
+    wrong = {
+        "sd3": [({"scheduler": "ddim"}, {"scheduler"}), ({"scheduler": "euler"} | sizes, {"width"})],
+        "flux": [
+            ({"scheduler": "heun", "negative_prompt": "green"}, {"scheduler", "negative_prompt"}),
+            ({"scheduler": "euler", "height": 88}, {"height"}),
+        ],
+        "other": [({"scheduler": "tcd"}, {"scheduler"}), (image, {"init_image"})],
+    }
+    for name in fine:
+        for request in fine[name]:
+            assert tenant.generate(model=name, **request).status_code == 202, (name, request)
+        for request, named in wrong[name]:
+            assert fields(tenant.generate(model=name, **request)) == named, (name, request)
 
 
 def test_a_model_that_is_not_ready_is_a_conflict(tenant: Tenancy) -> None:

@@ -6,10 +6,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from core.domain.base_model import ModelFamily
 from core.domain.evaluation import Decision
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome, Output
+from core.infra.table import StableDiffusion
 from core.services import update_run
+from core.services.model_update import consider
 from core.services.run import Claim
 from core.services.update_run import Trained
 from tests.api_bench import Tenancy
@@ -135,6 +138,28 @@ def test_asked_by_hand(tenant: Tenancy, model_id: UUID) -> None:
         409,
         "No update can start now: an update is in flight",
     )
+
+
+def test_a_model_of_a_family_that_is_not_trained_learns_nothing(tenant: Tenancy, model_id: UUID) -> None:
+    policy = f"/api/models/{model_id}/policy"
+    tenant.call("PUT", policy, json=POLICY | {"enabled": False})
+    choose(tenant)
+    with tenant.runtime.database.transaction() as session:
+        session.get_one(StableDiffusion, model_id).family = ModelFamily.FLUX
+    tenant.call("PUT", policy, json=POLICY)
+    answer = tenant.post("/api/model-updates", json={})
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert "of the family flux; only sd1, sd2, sdxl can be trained" in answer.json()["detail"]
+    with tenant.runtime.database.transaction() as session:
+        started = consider(
+            session,
+            tenant_id=tenant.id,
+            model_id=model_id,
+            queue=tenant.runtime.queue,
+            settings=tenant.runtime.settings,
+        )
+    assert started is None
+    assert tenant.get("/api/model-updates").json()["items"] == []
 
 
 @pytest.mark.parametrize(

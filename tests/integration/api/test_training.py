@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from core.domain.base_model import ModelFamily
 from core.domain.job import JobKind
 from core.domain.training import TrainingMetric
 from core.services import training
@@ -63,6 +64,14 @@ def test_every_wrong_field_is_named_in_one_answer(
     tenant: Tenancy, dataset: dict[str, Any], changes: dict[str, Any], wrong: set[str]
 ) -> None:
     assert fields(fine_tune(tenant, dataset["id"], **changes)) == wrong
+
+
+@pytest.mark.parametrize("family", [ModelFamily.SD3, ModelFamily.FLUX, ModelFamily.OTHER])
+def test_other_families_are_not_trained(tenant: Tenancy, dataset: dict[str, Any], family: ModelFamily) -> None:
+    tenant.register_model("new", family=family)
+    answer = fine_tune(tenant, dataset["id"], base_model="new")
+    assert fields(answer) == {"base_model"}
+    assert f"of the family {family}; only sd1, sd2, sdxl can be trained" in answer.text
 
 
 def test_an_open_dataset_is_a_conflict(tenant: Tenancy) -> None:

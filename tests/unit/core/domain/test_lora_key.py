@@ -3,7 +3,7 @@
 import pytest
 
 from core.domain.base_model import ModelFamily
-from core.domain.lora_key import LoraForm, LoraKey, LoraRole, aliases, other_method, read_key
+from core.domain.lora_key import LoraForm, LoraKey, LoraRole, aliases, is_of_denoiser, other_method, read_key
 
 TO_Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 TO_OUT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"
@@ -57,6 +57,23 @@ def test_every_form_leads_to_the_same_module(key: str, module: str, role: LoraRo
     assert (read.role, read.form) == (role, form)
     known = aliases([TO_Q, TO_OUT, Q_PROJ, Q_PROJ_2], family=ModelFamily.SD1)
     assert known[read.alias] == module
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "transformer.transformer_blocks.0.attn.to_q.lora_A.weight",
+        "base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight",
+        "lora_transformer_transformer_blocks_0_attn_to_q.lora_down.weight",
+    ],
+)
+@pytest.mark.parametrize("family", [ModelFamily.SD3, ModelFamily.FLUX])
+def test_the_denoiser_may_be_a_transformer(key: str, family: ModelFamily) -> None:
+    module = "transformer.transformer_blocks.0.attn.to_q"
+    read = read_key(key)
+    assert read is not None
+    assert aliases([module, Q_PROJ], family=family)[read.alias] == module
+    assert is_of_denoiser(module) and is_of_denoiser(TO_Q) and not is_of_denoiser(Q_PROJ)
 
 
 # As diffusers' `_maybe_map_sgm_blocks_to_diffusers` and `_convert_unet_lora_key` pair them for SDXL.

@@ -13,7 +13,7 @@ from core.domain.base_model import LoadOptions, ModelHandle
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
-from tests.tiny_pipeline import save_sd, save_sdxl
+from tests.tiny_pipeline import save_flux, save_lcm, save_sd, save_sd3, save_sdxl
 from worker.engine.image_engine import ImageEngine
 from worker.engine.pipeline import Pipeline, load_pipeline, silence
 
@@ -32,6 +32,21 @@ def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
+
+
+@pytest.fixture(scope="session")
+def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sd3(tmp_path_factory.mktemp("models") / "sd3")
+
+
+@pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_flux(tmp_path_factory.mktemp("models") / "flux")
+
+
+@pytest.fixture(scope="session")
+def lcm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_lcm(tmp_path_factory.mktemp("models") / "lcm")
 
 
 @pytest.fixture

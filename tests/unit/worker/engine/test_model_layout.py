@@ -20,16 +20,56 @@ def change_index(folder: Path, **changes: Any) -> None:
 
 
 def test_a_whole_model_passes(folder: Path, sdxl_folder: Path) -> None:
-    assert not check_layout(folder).is_sdxl
     assert set(check_layout(folder).components) == {"unet", "vae", "text_encoder"}
-    assert check_layout(sdxl_folder).is_sdxl
+    assert check_layout(sdxl_folder).pipeline == "StableDiffusionXLPipeline"
     assert "text_encoder_2" in check_layout(sdxl_folder).components
+
+
+def test_the_parts_of_transformers(sd3_folder: Path, flux_folder: Path) -> None:
+    sd3, flux = check_layout(sd3_folder), check_layout(flux_folder)
+    assert set(sd3.components) == {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}
+    assert {"tokenizer_3", "scheduler"} < set(sd3.folders)
+    assert flux.components["text_encoder_2"] == ("transformers", "T5EncoderModel")
+    assert "tokenizer_3" not in flux.folders
+
+
+def test_stable_diffusion_3_may_do_without_t5(sd3_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sd3_folder, tmp_path / "model"))
+    change_index(folder, text_encoder_3=[None, None], tokenizer_3=[None, None])
+    for name in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(folder / name)
+    layout = check_layout(folder)
+    assert layout.absent == ("text_encoder_3", "tokenizer_3")
+    assert "tokenizer_3" not in layout.folders
+    change_index(folder, text_encoder_2=[None, None])
+    with pytest.raises(ModelUnusable, match="as its text_encoder_2"):
+        check_layout(folder)
+
+
+def test_any_other_text_to_image_pipeline_says_its_own_parts(lcm_folder: Path) -> None:
+    layout = check_layout(lcm_folder)
+    assert not layout.is_of_family
+    assert set(layout.components) == {"unet", "vae", "text_encoder"}
+    assert set(layout.folders) == {"unet", "vae", "text_encoder", "tokenizer", "scheduler"}
+    assert "safety_checker" in layout.absent
+
+
+@pytest.mark.parametrize(
+    "entry", [["evil", "Evil"], ["../evil", "Evil"], ["diffusers", "utils"], ["transformers", "Unheard"]]
+)
+def test_parts_that_no_library_has_are_refused(lcm_folder: Path, tmp_path: Path, entry: list[str]) -> None:
+    folder = Path(shutil.copytree(lcm_folder, tmp_path / "model"))
+    change_index(folder, scheduler=entry)
+    with pytest.raises(ModelUnusable, match="as its scheduler"):
+        check_layout(folder)
+    change_index(folder, scheduler=["diffusers", "LCMScheduler"], **{"../elsewhere": ["diffusers", "AutoencoderKL"]})
+    assert "../elsewhere" not in check_layout(folder).folders
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "StableDiffusionPipeline"])
 def test_the_image_to_image_pipeline_is_the_same_model(folder: Path, name: str) -> None:
     change_index(folder, _class_name=name)
-    assert not check_layout(folder).is_sdxl
+    assert check_layout(folder).pipeline == "StableDiffusionPipeline"
 
 
 def test_without_an_index_it_is_no_model(folder: Path) -> None:
@@ -45,10 +85,12 @@ def test_an_index_that_is_none(folder: Path, text: str) -> None:
         check_layout(folder)
 
 
-@pytest.mark.parametrize("name", ["FluxPipeline", "../evil", None, ["a"]])
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionInpaintPipeline", "WanPipeline", "Evil", "../evil", None, ["pipeline", "Evil"]]
+)
 def test_other_pipelines_are_refused(folder: Path, name: Any) -> None:
     change_index(folder, _class_name=name)
-    with pytest.raises(ModelUnusable, match="and XL are supported"):
+    with pytest.raises(ModelUnusable, match=r"names the pipeline .*, which is no"):
         check_layout(folder)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from worker.engine.question import Question, merge, split
+from worker.engine.question import WHOLE, Question, merge, split
 
 
 def ask(rows: int = 2, *, size: int = 8, time: Any = 7, tokens: int = 5, **more: Any) -> Question:
@@ -57,3 +57,16 @@ def test_a_tensor_as_answer_is_split_too() -> None:
     questions = [Question("vae.decode", (torch.randn(1, 4, 2, 2),)) for _ in range(3)]
     parts = split(torch.arange(3), questions)
     assert [int(part) for part in parts] == [0, 1, 2]
+
+
+def test_pictures_that_are_wide_and_high_do_not_share_a_call() -> None:
+    wide, high = torch.tensor([[0, 0], [0, 1]]), torch.tensor([[0, 0], [1, 0]])
+    assert ask(img_ids=wide).shape == ask(img_ids=wide.clone()).shape
+    assert ask(img_ids=wide).shape != ask(img_ids=high).shape
+    assert ask(2, img_ids=wide).shape == ask(1, img_ids=wide).shape, "as many places as rows are no rows"
+
+
+def test_a_picture_as_a_whole_shares_nothing() -> None:
+    whole = Question(WHOLE, (lambda: None,))
+    assert whole.shape == Question(WHOLE, (lambda: 1,)).shape
+    assert whole.rows + whole.rows > 10**9
