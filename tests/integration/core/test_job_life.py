@@ -246,7 +246,6 @@ def test_a_deadline_that_will_hardly_be_met_is_said_while_the_job_waits(bench: J
     assert "20 s of waiting" in found[0].warnings[0]
 
 
-
 def test_pages_go_newest_first_without_gap_or_repeat(bench: JobBench) -> None:
     jobs = [bench.submit().id for _ in range(7)]
     seen: list[UUID] = []
