@@ -161,12 +161,12 @@ def test_what_a_family_cannot_do_is_told_at_once(tenant: Tenancy) -> None:
     default = DEFAULTS.scheduler
     sizes = {"width": 72, "height": 64}
     image = {"init_image": tenant.draw()}
-    fine = {
+    fine: dict[str, list[dict[str, Any]]] = {
         "sd3": [{"scheduler": "heun", "negative_prompt": "green"} | image, {"scheduler": "euler"}],
         "flux": [{"scheduler": "euler"} | image, {"scheduler": "euler_karras"}],
         "other": [{"scheduler": default}, {"negative_prompt": "green"}, sizes],
     }
-    wrong = {
+    wrong: dict[str, list[tuple[dict[str, Any], set[str]]]] = {
         "sd3": [({"scheduler": "ddim"}, {"scheduler"}), ({"scheduler": "euler"} | sizes, {"width"})],
         "flux": [
             ({"scheduler": "heun", "negative_prompt": "green"}, {"scheduler", "negative_prompt"}),
