@@ -1,7 +1,7 @@
 """Feedback tokens."""
 
 import base64
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -10,7 +10,7 @@ from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 
 SIGNER = TokenSigner(b"secret")
-IMAGE = uuid4()
+IMAGE = UUID("6f1c0f5e-6c1d-4c58-9d0a-0f2f6f3b1a77")
 TOKEN = SIGNER.make(IMAGE, expires=100)
 
 
