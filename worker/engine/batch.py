@@ -77,6 +77,16 @@ class Batch:
         self._turn.charge(chosen, seconds=time.perf_counter() - start)
         self._let_go()
 
+    def dismiss(self) -> None:
+        """End all that is at work, and tell nobody.
+
+        To be called where the batch is given up: a coroutine that is only forgotten ends whenever its memory is
+        collected, and puts torch's modes back to what they were when it began.
+        """
+        for seat in self._seats:
+            seat.picture.fail(JobStopped())
+        self._seats.clear()
+
     def _answer(self, seats: Sequence[Seat]) -> None:
         """Where they do not fit on the device, half of them now; the others wait. Any other error is that of one."""
         questions = [_question(seat) for seat in seats]
@@ -117,4 +127,4 @@ def _waiting(seat: Seat) -> Waiting:
     question = _question(seat)
     shape = (id(seat.model), seat.apart, question.shape)
     is_last = question.network.endswith(".decode")
-    return Waiting(seat.tenant, shape, question.rows, seat.since, is_last)
+    return Waiting(seat, seat.tenant, shape, question.rows, seat.since, is_last)

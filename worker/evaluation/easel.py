@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +99,7 @@ class Easel:
         pipeline = self._loaded.pipeline
         weights = {sha256: read_adapter(file, pipeline, sha256=sha256) for sha256, file in files.items()}
         sitting = _Sitting(self._loaded, mix_of(adapters, weights), self._should_stop, self._on_picture)
-        with torch.inference_mode():
+        with torch.inference_mode(), closing(sitting):
             for task in tasks:
                 sitting.begin(task, self._plan(task, adapters))
             sitting.finish()
@@ -151,6 +152,10 @@ class _Sitting:
         """Draw what was begun."""
         while self._batch:
             self._batch.tick()
+
+    def close(self) -> None:
+        """Give up what is not drawn yet."""
+        self._batch.dismiss()
 
     def _take(self, task: Task, picture: Picture) -> None:
         if picture.error is not None:

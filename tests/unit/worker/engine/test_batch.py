@@ -148,6 +148,23 @@ def test_one_that_the_network_refuses_harms_nobody() -> None:
     assert (hall.ended["good"].result, hall.ended["better"].result) == ([1.0], [2.0])
 
 
+def test_a_batch_that_is_given_up_ends_its_pictures_there_and_then() -> None:
+    hall = Hall()
+    cleaned: list[bool] = []
+
+    def paint() -> None:
+        try:
+            hall.network.relay(torch.zeros(1, 1), torch.tensor(0))
+        finally:
+            cleaned.append(True)
+
+    seat = Seat(Picture(paint), "", hall.network, wears=(), should_stop=lambda: False, on_end=lambda _: None)
+    hall.batch.join(seat)
+    hall.batch.dismiss()
+    assert cleaned
+    assert not hall.batch
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_real_network_says_the_same_to_many_as_to_one(size: int) -> None:
     torch.manual_seed(0)

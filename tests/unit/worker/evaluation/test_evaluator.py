@@ -1,9 +1,11 @@
 import dataclasses
+import gc
 import io
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import torch
 from PIL import Image
 
 from core.domain.base_model import LoadOptions
@@ -162,6 +164,8 @@ def test_it_stops_when_told(setting: EvaluationSetting, questions: int) -> None:
     with pytest.raises(JobStopped):
         evaluate(setting, watch=watch)
     assert questions < watch.questions <= questions + 8, "every picture at work is told"
+    gc.collect()
+    assert torch.is_grad_enabled(), "what was given up leaves no mode behind"
 
 
 def test_sdxl_is_evaluated_likewise(setting: EvaluationSetting, tmp_path: Path) -> None:
