@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from core.domain.base_model import ModelFamily
 from core.domain.errors import InvalidInput
-from core.domain.lora_key import LoraForm, LoraRole, aliases, other_method, read_key
+from core.domain.lora_key import LoraForm, LoraRole, aliases, is_of_denoiser, other_method, read_key
 from core.infra import safetensors_file
 from core.infra.safetensors_file import SafetensorsHeader, Tensor
 
@@ -53,7 +53,7 @@ class CheckedAdapter:
 
     @property
     def trains_text_encoder(self) -> bool:
-        return any(not module.startswith("unet.") for module in self.pairs)
+        return not all(is_of_denoiser(module) for module in self.pairs)
 
     def alpha_of(self, module: str) -> float:
         """A file that says nothing means alpha = rank: the weights as they are."""

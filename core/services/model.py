@@ -84,7 +84,8 @@ def _row(session: Session, spec: BaseModelSpec, tenant_id: UUID) -> StableDiffus
     elif model.status == ModelStatus.READY or base_models.is_being_checked(session, model_id=model.id):
         raise Conflict(f"You have a base model {spec.name} already; its status is {model.status}.")
     model.description, model.options = spec.description, spec.options.model_dump(mode="json")
-    model.defaults = spec.defaults.model_dump(mode="json") if spec.defaults else {}
+    # What the maker of the request left open, the model's own check settles.
+    model.defaults = spec.defaults.model_dump(mode="json", exclude_unset=True) if spec.defaults else {}
     model.status, model.status_reason = ModelStatus.CHECKING, None
     return model
 

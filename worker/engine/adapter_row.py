@@ -55,11 +55,7 @@ def mix_of(adapters: Sequence[ResolvedAdapter], weights: Mapping[str, AdapterWei
 
 def text_state(mix: Mix) -> Hashable:
     """What prompts' embeddings depend on: equal for mixes under which the text encoders say the same."""
-    return tuple((portion.weights, portion.text_weight) for portion in mix if _changes_text(portion.weights))
-
-
-def _changes_text(weights: AdapterWeights) -> bool:
-    return not all(is_of_denoiser(name) for changes in (weights.layers, weights.dense) for name in changes)
+    return tuple((portion.weights, portion.text_weight) for portion in mix if portion.weights.changes_text)
 
 
 def is_mixable(mix: Mix) -> bool:

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from core.domain.errors import AdapterUnusable
+from core.domain.lora_key import is_of_denoiser
 from worker.engine.adapter_change import (
     Biased,
     Change,
@@ -50,7 +51,7 @@ class AdapterWeights:
     @property
     def changes_text(self) -> bool:
         """Whether prompts are understood differently under it."""
-        return any(not name.startswith("unet.") for changes in (self.layers, self.dense) for name in changes)
+        return not all(is_of_denoiser(name) for changes in (self.layers, self.dense) for name in changes)
 
     def to(self, device: torch.device) -> "AdapterWeights":
         """The same on another device, copied in one piece; itself if it is there."""

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from core.domain.base_model import ModelFacts, ModelFamily
 from core.domain.errors import ModelUnusable
+from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.job import JobKind
+from core.domain.outcome import Outcome
 from core.services import run as runs
 from tests.api_bench import Tenancy
 
@@ -40,6 +43,17 @@ def test_a_ready_model_shows_its_defaults(tenant: Tenancy) -> None:
     model_id = tenant.register_model()
     model = tenant.get(f"/api/models/{model_id}").json()
     assert (model["status"], model["family"], model["defaults"]["width"]) == ("ready", "sd1", 64)
+
+
+def test_what_a_request_leaves_open_is_as_the_model_has_it(tenant: Tenancy) -> None:
+    assert register(tenant, defaults={"steps": 4}).status_code == 202
+    own = GenerationDefaults(width=1024, height=768, scheduler=SchedulerName.EULER)
+    facts = ModelFacts(family=ModelFamily.FLUX, defaults=own, modules={})
+    with tenant.runtime.database.transaction() as session:
+        runs.finish(session, tenant.claim(JobKind.REGISTRATION), Outcome(model_facts=facts))
+    [model] = tenant.get("/api/models").json()["items"]
+    shown = {name: model["defaults"][name] for name in ("steps", "width", "height", "scheduler")}
+    assert shown == {"steps": 4, "width": 1024, "height": 768, "scheduler": "euler"}
 
 
 def test_a_name_is_taken_until_its_check_failed(tenant: Tenancy) -> None:
