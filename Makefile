@@ -24,7 +24,7 @@ demo-loop: install  ## start, let users choose, watch the model learn their tast
 	@exec .venv/bin/lorikeet demo-loop $(ARGS)
 
 test: install  ## run every test, on JOBS=2 cores (ARGS="-k word" for some)
-	@.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .

@@ -34,7 +34,7 @@ UNNAMED: dict[str, Any] = TINY_RECIPE | {
     "anchor_weight": 0.2,
     "preserve_prompts": (),
     "steps": 100,
-    "strength": 0.8,
+    "strength": 0.7,
     "max_error_rise": 0.1,
 }
 """For a taste that no word names: it has to move the pictures of every prompt, beyond what users have seen yet."""
