@@ -35,14 +35,15 @@ class Turn:
 
     def __init__(self) -> None:
         self._clocks: dict[str, float] = {}
-        self._together: set[Hashable] = set()
+        self._together: list[Hashable] = []
+        """The pictures of the last calls; the first is the one whose turn it was."""
         self._calls = 0
 
     def choose(self, waiting: Sequence[Waiting], *, room: Callable[[Hashable], int]) -> list[Waiting]:
         """The questions to answer now, of one shape, at most `room(shape)` rows but at least one question."""
         self._admit({each.tenant for each in waiting})
-        if self._calls == _CALLS_TOGETHER or not any(each.picture in self._together for each in waiting):
-            self._together, self._calls = set(), 0
+        if self._calls == _CALLS_TOGETHER or not any(each.picture in self._together[:1] for each in waiting):
+            self._together, self._calls = [], 0
         first, *others = sorted(waiting, key=self._rank)
         chosen, rows = [first], first.rows
         for each in others:
@@ -50,7 +51,7 @@ class Turn:
                 chosen.append(each)
                 rows += each.rows
         if not first.is_last:
-            self._together |= {each.picture for each in chosen}
+            self._together = [each.picture for each in chosen]
             self._calls += 1
         return chosen
 
@@ -63,5 +64,6 @@ class Turn:
         start = min(known, default=0.0)
         self._clocks = {tenant: self._clocks.get(tenant, start) for tenant in tenants}
 
-    def _rank(self, each: Waiting) -> tuple[bool, bool, float, int]:
-        return (not each.is_last, each.picture not in self._together, self._clocks[each.tenant], each.since)
+    def _rank(self, each: Waiting) -> tuple[bool, bool, bool, float, int]:
+        is_new, is_rider = each.picture not in self._together, each.picture not in self._together[:1]
+        return (not each.is_last, is_rider, is_new, self._clocks[each.tenant], each.since)

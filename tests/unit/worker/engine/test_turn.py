@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.engine.turn import Turn, Waiting
@@ -96,10 +96,12 @@ def test_what_only_has_to_be_decoded_goes_first() -> None:
     assert Turn().choose(waiting, room=everyone) == waiting[1:]
 
 
+@example([("a", "x"), ("a", "y"), ("a", "z"), ("b", "x"), ("c", "y")], 2)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=12),
     st.integers(min_value=1, max_value=6),
 )
+@settings(max_examples=300)
 def test_nobody_starves(pictures: list[tuple[str, str]], room: int) -> None:
     line = Line(*[(tenant, shape, 1.0) for tenant, shape in pictures], room=room)
     line.run(40 * len(pictures))
