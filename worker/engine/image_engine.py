@@ -190,9 +190,11 @@ class ImageEngine:
     @contextmanager
     def _hold(self, model: ModelHandle, *, should_stop: Callable[[], bool]) -> Iterator[LoadedModel]:
         """The model, loaded, and staying so."""
-        future: Future[LoadedModel] = Future()
-        self._ask(future, lambda: future.set_result(self._models.take(model)))
-        loaded = self._await(future, should_stop=should_stop)
+        loaded = self._models.find(model)
+        if loaded is None:
+            future: Future[LoadedModel] = Future()
+            self._ask(future, lambda: future.set_result(self._models.take(model)))
+            loaded = self._await(future, should_stop=should_stop)
         try:
             yield loaded
         finally:

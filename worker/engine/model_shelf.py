@@ -11,7 +11,7 @@ from worker.engine.pipeline import free_memory
 
 
 class ModelShelf:
-    """For the engine's thread only, but for `give_back` and `held`.
+    """Loading is for the engine's thread only; the rest is safe to ask from any.
 
     Args:
         load: Brings a model onto its device; raises OutOfMemory where it does not fit beside the others.
@@ -25,24 +25,35 @@ class ModelShelf:
         self._lock = threading.Lock()
 
     def take(self, model: ModelHandle) -> LoadedModel:
-        """The model, loaded, until it is given back. Others may have to go for it, but none that is in use.
+        """The model, loaded now if it is not, until it is given back. Others may go for it, but none that is in use.
 
         Raises:
             OutOfMemory: it does not fit, whatever goes.
             ModelUnusable, Unavailable: as loading says.
         """
-        if model not in self._models:
-            self._drop(until=self._kept - 1)
-            try:
-                self._models[model] = self._load(model)
-            except OutOfMemory:
-                if not self._drop(until=0):
-                    raise
-                self._models[model] = self._load(model)
-        loaded = self._models[model] = self._models.pop(model)  # now the last
+        found = self.find(model)
+        if found is not None:
+            return found
+        self._drop(until=self._kept - 1)
+        try:
+            loaded = self._load(model)
+        except OutOfMemory:
+            if not self._drop(until=0):
+                raise
+            loaded = self._load(model)
         with self._lock:
+            self._models[model] = loaded
             self._in_use[loaded] += 1
         return loaded
+
+    def find(self, model: ModelHandle) -> LoadedModel | None:
+        """The model if it is loaded, until it is given back."""
+        with self._lock:
+            if model not in self._models:
+                return None
+            loaded = self._models[model] = self._models.pop(model)  # now the last
+            self._in_use[loaded] += 1
+            return loaded
 
     def give_back(self, loaded: LoadedModel) -> None:
         """One user needs it no more."""
@@ -61,9 +72,10 @@ class ModelShelf:
 
     def _drop(self, *, until: int) -> bool:
         """Let go of models until so many are left, as far as possible; whether any went."""
-        before = len(self._models)
-        for handle, loaded in list(self._models.items()):
-            if len(self._models) > until and not self._in_use[loaded]:
+        with self._lock:
+            unused = [handle for handle, loaded in self._models.items() if not self._in_use[loaded]]
+            gone = unused[: max(0, len(self._models) - until)]
+            for handle in gone:
                 del self._models[handle]
         free_memory()
-        return len(self._models) < before
+        return bool(gone)
