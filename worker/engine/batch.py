@@ -73,7 +73,7 @@ class Batch:
         seats = {_waiting(seat): seat for seat in self._seats}
         chosen = self._turn.choose(list(seats), room=self._room.rows)
         start = time.perf_counter()
-        self._answer([seats[each] for each in chosen])
+        self._answer([seats[each] for each in chosen], chosen[0].shape)
         self._turn.charge(chosen, seconds=time.perf_counter() - start)
         self._let_go()
 
@@ -87,11 +87,11 @@ class Batch:
             seat.picture.fail(JobStopped())
         self._seats.clear()
 
-    def _answer(self, seats: Sequence[Seat]) -> None:
+    def _answer(self, seats: Sequence[Seat], shape: Hashable) -> None:
         """Where they do not fit on the device, half of them now; the others wait. Any other error is that of one."""
         questions = [_question(seat) for seat in seats]
         rows = sum(question.rows for question in questions)
-        model, shape = seats[0].model, _waiting(seats[0]).shape
+        model = seats[0].model
         try:
             with self._room.measuring(shape, rows):
                 answers = model.answer(questions, [seat.wears for seat in seats])
@@ -102,10 +102,10 @@ class Batch:
                 model.forget_adapters()
                 free_memory()
                 self._room.shrink(shape, rows)
-                self._answer(seats[: len(seats) // 2])
+                self._answer(seats[: len(seats) // 2], shape)
             else:
                 for seat in seats:
-                    self._answer([seat])
+                    self._answer([seat], shape)
             return
         for seat, answer in zip(seats, answers, strict=True):
             seat.since = self._ticks
