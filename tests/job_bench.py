@@ -39,8 +39,13 @@ def tenant_id(database: Database) -> UUID:
 
 @pytest.fixture
 def model_id(database: Database, tenant_id: UUID) -> UUID:
+    return add_model(database, tenant_id, name="model")
+
+
+def add_model(database: Database, tenant_id: UUID, *, name: str) -> UUID:
+    """A base model's row."""
     with database.transaction() as session:
-        model = StableDiffusion(tenant_id=tenant_id, name="model", source="/nowhere", options={}, defaults={})
+        model = StableDiffusion(tenant_id=tenant_id, name=name, source="/nowhere", options={}, defaults={})
         session.add(model)
         session.flush()
         return model.id

@@ -10,10 +10,9 @@ from sqlalchemy import text
 
 from core.domain.job import JobKind
 from core.infra.database import Database
-from core.infra.table import StableDiffusion
 from core.services import run as run_service
 from core.services.tenant import create_tenant
-from tests.job_bench import KINDS, JobBench
+from tests.job_bench import KINDS, JobBench, add_model
 
 BOUND = 600.0
 
@@ -21,11 +20,7 @@ BOUND = 600.0
 @pytest.fixture
 def other_id(database: Database, tenant_id: UUID) -> UUID:
     """A second base model."""
-    with database.transaction() as session:
-        model = StableDiffusion(tenant_id=tenant_id, name="other", source="/nowhere", options={}, defaults={})
-        session.add(model)
-        session.flush()
-        return model.id
+    return add_model(database, tenant_id, name="other")
 
 
 def take(bench: JobBench, *held: UUID, seconds: float = BOUND, worker_id: str = "worker") -> UUID | None:
