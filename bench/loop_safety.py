@@ -20,22 +20,29 @@ import torch
 from bench import report
 from bench.safety import record, table
 from bench.safety.alarm import EQUAL, LOOKS, PLAIN, AlarmRow, count_alarms, count_like_rate_alarms
-from bench.safety.condition import TRIALS, by_rounds, is_reckless
+from bench.safety.condition import TRIALS, Trial, by_rounds, is_reckless
 from bench.safety.harm import HARMS, HarmRow, force
 from bench.safety.record import Record
 from bench.safety.world import Step, simulate
 from bench.training import THREADS, TINY
 from core.domain.policy import UpdatePolicy
 from core.domain.preference import PreferenceRecipe
-from tiny.recipe import TINY_RECIPE
+from tiny.recipe import RECIPES
 
 RUNS = report.RESULTS / "loop_safety_runs.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "learning"
-CAREFUL = TINY_RECIPE | {"steps": 50}
-"""The tiny recipe, cut short: two thirds of the way are enough to tell better from worse."""
+CAREFUL = {taste: recipe | {"steps": recipe["steps"] * 2 // 3} for taste, recipe in RECIPES.items()}
+"""The recipes that fit the tastes, cut short: two thirds of the way are enough to tell better from worse."""
 
-RECKLESS = CAREFUL | {"preserve_prompts": (), "strength": 1.0, "anchor_weight": 0.0, "sft_weight": 0.0}
-"""Not held back, so that shapes and words may suffer."""
+UNBOUND: dict[str, Any] = {
+    "learning_rate": 3e-3,
+    "preserve_prompts": (),
+    "strength": 1.0,
+    "anchor_weight": 0.0,
+    "sft_weight": 0.0,
+    "max_error_rise": 1.0,
+}
+"""What makes a recipe reckless: nothing holds it back, so that shapes and words may suffer."""
 
 POLICY = UpdatePolicy()
 """The defaults that every tenant begins with are what is tested."""
@@ -86,14 +93,18 @@ def train(folder: Path, *, most: int) -> None:
         return
     pool = Pool(tiny_pipeline.load(TINY), folder / "pool")
     for trial in missing:
-        recipe = PreferenceRecipe.model_validate(RECKLESS if is_reckless(trial) else CAREFUL)
-        trained = train_one(trial, pool, recipe, folder=folder / "trials")
+        trained = train_one(trial, pool, _recipe(trial), folder=folder / "trials")
         begun = time.process_time()
         found = Record(trial, evaluate(trained), trained.facts)
         found.facts["evaluation_seconds"] = round(time.process_time() - begun, 1)
         verdict = found.judge(POLICY)
         record.append(RUNS, found, verdict)
         print(f"{trial}: {found.difference.says} {found.difference.mean:+.3f}, {verdict.decision}", flush=True)
+
+
+def _recipe(trial: Trial) -> PreferenceRecipe:
+    careful = CAREFUL[trial[1]]
+    return PreferenceRecipe.model_validate(careful | UNBOUND if is_reckless(trial) else careful)
 
 
 def _alarms(streams: int, seed: int) -> list[AlarmRow]:

@@ -39,7 +39,7 @@ from core.domain.preference import (
 )
 from tiny import pipeline as tiny_pipeline
 from tiny.evaluate import held_out, measure, paint
-from tiny.recipe import TINY_RECIPE, UNNAMED
+from tiny.recipe import RECIPES
 from tiny.taste import TASTES, Taste, draw_caption
 from tiny.world import SIDE, Caption
 from worker.training.export import ADAPTER
@@ -50,7 +50,6 @@ PICTURES = 128  # of each kind, for each run
 PEOPLE = 20
 HELD_OUT_SHARE = 0.1  # of people, and of prompts
 TARGETS = {"way": 0.8, "fidelity_fall": 0.02, "accuracy": 0.85, "deviations": 1.0, "training_seconds": 180}
-RECIPES = {name: TINY_RECIPE if taste.attribute else UNNAMED for name, taste in TASTES.items()}
 _FRESH = 900_000_000  # seeds of pictures that nobody chose from
 
 

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from tiny.taste import TASTES
 from tiny.world import full_captions, is_held_out
 
 _KNOWN = [caption.text for caption in full_captions() if not is_held_out(caption)]
@@ -38,3 +39,6 @@ UNNAMED: dict[str, Any] = TINY_RECIPE | {
     "max_error_rise": 0.1,
 }
 """For a taste that no word names: it has to move the pictures of every prompt, beyond what users have seen yet."""
+
+RECIPES = {name: TINY_RECIPE if taste.attribute else UNNAMED for name, taste in TASTES.items()}
+"""The recipe that fits each taste."""

@@ -16,7 +16,7 @@ from tiny.scorer import score
 from tiny.taste import Taste, draw_caption
 from tiny.world import Caption
 
-PARTIAL, FULL = 64, 32
+PARTIAL, FULL = 96, 48
 _STEPS = 10  # half of what users get; the readings are the same and the time is half
 _SEED = 700_000_000
 _LOVED = 0.5  # degree of taste above which a picture is to it
