@@ -44,6 +44,7 @@ tiny-model: install  ## train the tiny base model anew (hours on two cores)
 bench: install  ## measure what the project claims, one command per claim
 	@for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
 		echo "== $$name"; .venv/bin/python -m bench.$$name || exit 1; done
+	@.venv/bin/python -m bench.page
 
 migrate: install  ## bring the database of DATABASE_URL to the newest schema
 	@.venv/bin/python -m alembic upgrade head

@@ -128,7 +128,7 @@ class Ours:
 
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self._pipeline, self._forward, self._rows = pipeline, Forward(pipeline), AdapterRows(pipeline)
-        self._folder = folder
+        self._folder, self._device = folder, pipeline._execution_device
 
     def cold(self, file: Path) -> float:
         """From the disk to the first forward's end."""
@@ -144,19 +144,19 @@ class Ours:
     def prefetched_in_the_shelf(self, file: Path) -> float:
         """What is left of it where it was brought before."""
         shelf = self._shelf()
-        shelf.prefetch([as_asked(file)], model="bench", pipeline=self._pipeline)
+        self._in_the_shelf(shelf, file)
         return self._in_the_shelf(shelf, file)
 
     def _in_the_shelf(self, shelf: AdapterShelf, file: Path) -> float:
         settle()
         start = time.perf_counter()
-        with shelf.use([as_asked(file)], model="bench", pipeline=self._pipeline):
+        with shelf.use([as_asked(file)], model="bench", pipeline=self._pipeline, device=self._device):
             settle()
             return time.perf_counter() - start
 
     def _wear(self, shelf: AdapterShelf, file: Path) -> None:
         adapter = as_asked(file)
-        with shelf.use([adapter], model="bench", pipeline=self._pipeline) as weights:
+        with shelf.use([adapter], model="bench", pipeline=self._pipeline, device=self._device) as weights:
             self._rows.wear([mix_of([adapter], weights)])
 
     def _shelf(self) -> AdapterShelf:

@@ -25,7 +25,8 @@ from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from worker.engine.adapter_row import Mix, Portion
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.batch import Batch, Seat
-from worker.engine.loaded_model import LoadedModel
+from worker.engine.family_model import FamilyModel
+from worker.engine.inspection import inspect_pipeline
 from worker.engine.picture import Picture
 from worker.engine.room import Room
 
@@ -151,14 +152,13 @@ class Ours:
     """The engine's own batch, driven by one thread as the engine's is."""
 
     def __init__(self, pipeline: Any, plan: GenerationPlan, *, folder: Path, rows: int) -> None:
-        self.loaded = LoadedModel(pipeline, folder)
+        self.loaded = FamilyModel(pipeline, inspect_pipeline(pipeline, folder))
         self._plan, self._rows = plan, rows
-        self._batch = Batch(Room(most_rows=rows, device=pipeline._execution_device))
+        self._batch = Batch(Room(most_rows=rows, device=self.loaded.device))
 
     def read(self, files: Sequence[Path]) -> list[Mix]:
         """What request i wears."""
-        device = self.loaded.pipeline._execution_device
-        pipeline = self.loaded.pipeline
+        pipeline, device = self.loaded.pipeline, self.loaded.device
         known = {file: read_adapter(file, pipeline, sha256=file.stem).to(device) for file in set(files)}
         return [(Portion(known[file], 1.0, 1.0),) for file in files]
 

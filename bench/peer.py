@@ -27,7 +27,7 @@ class Diffusers:
         self._plan = plan
         negative = plan.negative_prompt if plan.guidance_scale > 1 else None
         with torch.inference_mode():
-            self._inputs = PromptEncoder(pipeline).encode(plan.prompt, negative, adapters=())
+            self._inputs = PromptEncoder(pipeline, pipeline.device).encode(plan.prompt, negative, adapters=())
         self._schedulers = SchedulerMaker(pipeline.scheduler.config)
 
     def draw(self, seeds: Sequence[int], *, steps: int | None = None) -> Pictures:

@@ -96,14 +96,14 @@ def submit(
     assert model is not None
     return jobs.submit(
         session,
-        _submission(spec, plan, terms, model.id, image),
+        _submission(spec, plan, terms, model, image),
         queue=queue,
         max_queued_seconds=settings.max_queued_seconds,
     )
 
 
 def _submission(
-    spec: GenerationSpec, plan: GenerationPlan, terms: Terms, model_id: UUID, image: _Image | None
+    spec: GenerationSpec, plan: GenerationPlan, terms: Terms, model: StableDiffusion, image: _Image | None
 ) -> Submission:
     record = spec.model_dump(mode="json") | {"init_image": image.name if image else None}
     return Submission(
@@ -111,16 +111,16 @@ def _submission(
         kind=JobKind.GENERATION,
         spec=record,
         plan=plan.model_dump(mode="json"),
-        base_model_id=model_id,
-        work_units=work_units(plan),
+        base_model_id=model.id,
+        work_units=work_units(plan, ModelFamily(model.family or "")),
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
     )
 
 
-def work_units(plan: GenerationPlan) -> float:
+def work_units(plan: GenerationPlan, family: ModelFamily) -> float:
     """The size of the work: denoising steps of one image of 64 x 64 pixels without guidance."""
-    passes = 2 if plan.guidance_scale > 1 else 1
+    passes = 2 if plan.guidance_scale > 1 and family is not ModelFamily.FLUX else 1  # its guidance is an input
     return plan.denoising_steps * plan.num_images * passes * (plan.width * plan.height) / _LATENT_PIXELS
 
 

@@ -33,9 +33,9 @@ class AdapterShelf:
 
     @contextmanager
     def use(
-        self, adapters: Sequence[ResolvedAdapter], *, model: Hashable, pipeline: Pipeline
+        self, adapters: Sequence[ResolvedAdapter], *, model: Hashable, pipeline: Pipeline, device: torch.device
     ) -> Iterator[dict[str, AdapterWeights]]:
-        """These adapters by digest, on the pipeline's device, and not put away before the context is left.
+        """These adapters by digest, on the device, and not put away before the context is left.
 
         `model` stands for all pipelines of the same weights. Blocks while what is missing is fetched and read.
 
@@ -48,27 +48,21 @@ class AdapterShelf:
             for key in named:
                 self._in_use.setdefault(key, _Use()).count += 1
         try:
-            yield {key[1]: self._bring(key, adapter, pipeline) for key, adapter in named.items()}
+            yield {key[1]: self._bring(key, adapter, pipeline, device) for key, adapter in named.items()}
         finally:
             self._release(named)
 
-    def prefetch(self, adapters: Sequence[ResolvedAdapter], *, model: Hashable, pipeline: Pipeline) -> None:
-        """Bring them now, so that using them soon takes no time. Raises as `use` does."""
-        with self.use(adapters, model=model, pipeline=pipeline):
-            pass
-
-    def free_device(self) -> None:
-        """Put away from the device what is not in use."""
+    def free_device(self) -> bool:
+        """Put away from the device what is not in use; whether there was anything."""
         with self._lock:
-            self._device.shrink(0, kept=self._in_use)
+            return self._device.shrink(0, kept=self._in_use)
 
     def residency(self) -> dict[str, Residency]:
         """By tier: host and device."""
         with self._lock:
             return {"host": self._host.residency(), "device": self._device.residency()}
 
-    def _bring(self, key: Key, adapter: ResolvedAdapter, pipeline: Pipeline) -> AdapterWeights:
-        device: torch.device = pipeline._execution_device
+    def _bring(self, key: Key, adapter: ResolvedAdapter, pipeline: Pipeline, device: torch.device) -> AdapterWeights:
         with self._lock:
             use = self._in_use[key]
         with use.lock:  # who else asks for it waits, and finds it
@@ -132,11 +126,13 @@ class _Tier:
         self._size_bytes += weights.size_bytes
         self.shrink(self.max_bytes, kept=kept)
 
-    def shrink(self, size_bytes: int, *, kept: Container[Key]) -> None:
+    def shrink(self, size_bytes: int, *, kept: Container[Key]) -> bool:
+        before = self._size_bytes
         for key in [key for key in self._held if key not in kept]:
             if self._size_bytes <= size_bytes:
-                return
+                break
             self._size_bytes -= self._held.pop(key).size_bytes
+        return self._size_bytes < before
 
     def residency(self) -> Residency:
         return Residency(len(self._held), self._size_bytes, self._hits, self._misses)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from core.domain.errors import AdapterUnusable
@@ -21,10 +20,12 @@ from worker.engine.adapter_change import (
     moved,
     tensors_of,
 )
+from worker.engine.adapter_file import read_file
 from worker.engine.adapter_key import ModuleParts, parts_of
 from worker.engine.pipeline import Pipeline, is_out_of_memory
 
 _ALIGNMENT = 16  # bytes; no tensor begins inside another one's word
+_LEAST_FILLED = 0.95  # of the memory that is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,8 @@ def read_adapter(file: Path, pipeline: Pipeline, *, sha256: str, pin: bool = Fal
         AdapterUnusable: it does not fit the pipeline, or is no such file. The pipeline is only looked at.
     """
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
-            parts = parts_of(tensors, opened.metadata() or {}, pipeline)
-        changes = _changes(parts, pipeline)
+        content = read_file(file, pin=pin)
+        changes = _changes(parts_of(content.tensors, content.metadata, pipeline), pipeline)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -84,6 +83,8 @@ def read_adapter(file: Path, pipeline: Pipeline, *, sha256: str, pin: bool = Fal
         raise AdapterUnusable(f"The adapter sha256:{sha256} does not fit this model: {reason}") from error
     if not changes:
         raise AdapterUnusable(f"The adapter sha256:{sha256} has nothing that fits this model.")
+    if _fills(changes, content.memory):
+        return _weights(changes, content.memory)
     return _packed(changes, pin=pin)
 
 
@@ -105,9 +106,6 @@ def _changes(parts: Mapping[str, ModuleParts], pipeline: Pipeline) -> dict[str, 
 def _change(name: str, parts: ModuleParts, shape: torch.Size) -> Change:
     """Raises ValueError: the parts do not make a change of this shape."""
     tensors = parts.tensors
-    for part, tensor in tensors.items():
-        if not tensor.is_floating_point() and part != "alpha":
-            raise ValueError(f"{name} has a {part} of {tensor.dtype}")
     try:
         change = _product(parts, shape)
         magnitude = tensors.get("dora_scale", tensors.get("magnitude"))
@@ -171,6 +169,14 @@ def _scale(parts: ModuleParts, rank: int) -> float:
     return alpha / rank if alpha else 1.0
 
 
+def _fills(changes: Mapping[str, Change], memory: Tensor) -> bool:
+    """Whether the changes are pieces of this memory, and nearly all of it."""
+    tensors = [tensor for change in changes.values() for tensor in tensors_of(change)]
+    storage = memory.untyped_storage().data_ptr()
+    are_pieces = all(tensor.untyped_storage().data_ptr() == storage and tensor.is_contiguous() for tensor in tensors)
+    return are_pieces and sum(tensor.nbytes for tensor in tensors) >= _LEAST_FILLED * memory.nbytes
+
+
 def _packed(changes: Mapping[str, Change], *, pin: bool) -> AdapterWeights:
     sizes = [tensor.nbytes for change in changes.values() for tensor in tensors_of(change)]
     starts, end = [], 0
@@ -185,9 +191,12 @@ def _packed(changes: Mapping[str, Change], *, pin: bool) -> AdapterWeights:
         place = memory[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         return place.copy_(tensor)
 
-    packed = {name: moved(change, copy) for name, change in changes.items()}
-    layers = {name: change for name, change in packed.items() if isinstance(change, LowRank)}
-    return AdapterWeights(layers, {name: packed[name] for name in packed if name not in layers}, memory)
+    return _weights({name: moved(change, copy) for name, change in changes.items()}, memory)
+
+
+def _weights(changes: Mapping[str, Change], memory: Tensor) -> AdapterWeights:
+    layers = {name: change for name, change in changes.items() if isinstance(change, LowRank)}
+    return AdapterWeights(layers, {name: changes[name] for name in changes if name not in layers}, memory)
 
 
 def _at(memory: Tensor, tensor: Tensor) -> Tensor:

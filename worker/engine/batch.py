@@ -44,10 +44,15 @@ class Seat:
 
 
 class Batch:
-    """All pictures in the making. For the engine's thread only."""
+    """All pictures in the making. For the engine's thread only.
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    Args:
+        room: How many rows a call may have.
+        make_room: Lets go of what nobody uses, where not even one picture's call fits; whether there was anything.
+    """
+
+    def __init__(self, room: Room, *, make_room: Callable[[], bool] = lambda: False) -> None:
+        self._room, self._make_room = room, make_room
         self._turn = Turn()
         self._seats: list[Seat] = []
         self._ticks = 0
@@ -88,7 +93,7 @@ class Batch:
         self._seats.clear()
 
     def _answer(self, seats: Sequence[Seat], shape: Hashable) -> None:
-        """Where they do not fit on the device, half of them now; the others wait. Any other error is that of one."""
+        """Where they do not fit on the device, half of them now: the others wait. Any other error is that of one."""
         questions = [_question(seat) for seat in seats]
         rows = sum(question.rows for question in questions)
         model = seats[0].model
@@ -96,20 +101,29 @@ class Batch:
             with self._room.measuring(shape, rows):
                 answers = model.answer(questions, [seat.wears for seat in seats])
         except Exception as error:  # noqa: BLE001  # whatever a network says belongs to who asked
-            if len(seats) == 1:
-                seats[0].picture.fail(error)
-            elif is_out_of_memory(error):
-                model.forget_adapters()
-                free_memory()
-                self._room.shrink(shape, rows)
-                self._answer(seats[: len(seats) // 2], shape)
-            else:
-                for seat in seats:
-                    self._answer([seat], shape)
+            self._answer_less(seats, shape, rows, error)
             return
         for seat, answer in zip(seats, answers, strict=True):
             seat.since = self._ticks
             seat.picture.answer(answer)
+
+    def _answer_less(self, seats: Sequence[Seat], shape: Hashable, rows: int, error: Exception) -> None:
+        if not is_out_of_memory(error):
+            if len(seats) == 1:
+                seats[0].picture.fail(error)
+            else:
+                for seat in seats:
+                    self._answer([seat], shape)
+            return
+        seats[0].model.forget_adapters()
+        free_memory()
+        if len(seats) > 1:
+            self._room.shrink(shape, rows)
+            self._answer(seats[: len(seats) // 2], shape)
+        elif self._make_room():
+            self._answer(seats, shape)
+        else:
+            seats[0].picture.fail(error)
 
     def _let_go(self) -> None:
         ended = [seat for seat in self._seats if seat.picture.question is None]

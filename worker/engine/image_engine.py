@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
-from core.domain.base_model import ModelFacts, ModelHandle
-from core.domain.errors import JobInterrupted, JobStopped
+from core.domain.base_model import ModelFacts, ModelFamily, ModelHandle
+from core.domain.errors import JobInterrupted, JobStopped, OutOfMemory
 from core.domain.generation import GenerationPlan, OutputFormat
 from core.domain.holding import Holding
 from core.infra.object_store import ObjectStore
@@ -20,9 +20,12 @@ from worker.engine.adapter_cache import AdapterCache
 from worker.engine.adapter_row import is_mixable, mix_of
 from worker.engine.adapter_shelf import AdapterShelf
 from worker.engine.batch import Batch, Seat
+from worker.engine.family_model import FamilyModel
+from worker.engine.inspection import inspect_pipeline
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.model_shelf import ModelShelf
 from worker.engine.model_source import fetch_model
+from worker.engine.other_model import OtherModel
 from worker.engine.picture import Picture
 from worker.engine.pipeline import free_memory, is_out_of_memory, load_pipeline, pick_device
 from worker.engine.request import Request, translated
@@ -50,7 +53,8 @@ class ImageEngine:
             device_bytes=settings.device_adapter_bytes,
         )
         self._models = ModelShelf(self._load, kept=_MODELS_KEPT)
-        self._batch = Batch(Room(most_rows=settings.batch_rows, device=pick_device(settings.device)))
+        room = Room(most_rows=settings.batch_rows, device=pick_device(settings.device))
+        self._batch = Batch(room, make_room=self._make_room)
         self._inbox: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -87,7 +91,7 @@ class ImageEngine:
         fetch_model(model, settings=self._settings, store=self._store, on_file=on_file)
         with (
             self._hold(model, should_stop=should_stop) as loaded,
-            self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline) as weights,
+            self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline, device=loaded.device) as weights,
         ):
             request = Request(plan, mix_of(plan.adapters, weights), tenant, should_stop)
             self._ask(
@@ -193,16 +197,31 @@ class ImageEngine:
         loaded = self._models.find(model)
         if loaded is None:
             future: Future[LoadedModel] = Future()
-            self._ask(future, lambda: future.set_result(self._models.take(model)))
+            self._ask(future, lambda: future.set_result(self._take(model)))
             loaded = self._await(future, should_stop=should_stop)
         try:
             yield loaded
         finally:
             self._models.give_back(loaded)
 
+    def _take(self, model: ModelHandle) -> LoadedModel:
+        try:
+            return self._models.take(model)
+        except OutOfMemory:
+            if not self._make_room():
+                raise
+            return self._models.take(model)
+
+    def _make_room(self) -> bool:
+        """Let go of adapters and models that nobody uses; whether there were any."""
+        any_adapter, any_model = self._shelf.free_device(), self._models.drop_unused(until=0)
+        return any_adapter or any_model
+
     def _load(self, model: ModelHandle) -> LoadedModel:
         folder = fetch_model(model, settings=self._settings, store=self._store)
-        return LoadedModel(load_pipeline(folder, model.options, device=self._settings.device), folder)
+        pipeline = load_pipeline(folder, model.options, device=self._settings.device)
+        facts = inspect_pipeline(pipeline, folder)
+        return OtherModel(pipeline, facts) if facts.family is ModelFamily.OTHER else FamilyModel(pipeline, facts)
 
 
 def _smallest_plan(model: ModelHandle, facts: ModelFacts) -> GenerationPlan:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from core.domain.base_model import ModelHandle
-from core.domain.errors import OutOfMemory
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.pipeline import free_memory
 
@@ -28,19 +27,14 @@ class ModelShelf:
         """The model, loaded now if it is not, until it is given back. Others may go for it, but none that is in use.
 
         Raises:
-            OutOfMemory: it does not fit, whatever goes.
+            OutOfMemory: it does not fit beside those that are kept.
             ModelUnusable, Unavailable: as loading says.
         """
         found = self.find(model)
         if found is not None:
             return found
-        self._drop(until=self._kept - 1)
-        try:
-            loaded = self._load(model)
-        except OutOfMemory:
-            if not self._drop(until=0):
-                raise
-            loaded = self._load(model)
+        self.drop_unused(until=self._kept - 1)
+        loaded = self._load(model)
         with self._lock:
             self._models[model] = loaded
             self._in_use[loaded] += 1
@@ -65,13 +59,8 @@ class ModelShelf:
         """The models that are loaded, the least lately used first."""
         return list(self._models)  # in one go, unlike that of an OrderedDict
 
-    def clear(self) -> None:
-        """Let go of all."""
-        self._models.clear()
-        free_memory()
-
-    def _drop(self, *, until: int) -> bool:
-        """Let go of models until so many are left, as far as possible; whether any went."""
+    def drop_unused(self, *, until: int) -> bool:
+        """Let go of models that nobody uses until so many are left; whether any went."""
         with self._lock:
             unused = [handle for handle, loaded in self._models.items() if not self._in_use[loaded]]
             gone = unused[: max(0, len(self._models) - until)]
@@ -79,3 +68,8 @@ class ModelShelf:
                 del self._models[handle]
         free_memory()
         return bool(gone)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._models.clear()
+        free_memory()

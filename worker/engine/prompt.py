@@ -35,8 +35,8 @@ class TextEmbedding:
 class PromptEncoder:
     """Encodes for one pipeline, and remembers the latest embeddings."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, device: torch.device) -> None:
+        self._pipeline, self._device = pipeline, device
         self._family = family_of(pipeline)
         self._is_sdxl = self._family is ModelFamily.SDXL
         self._known: OrderedDict[Hashable, TextEmbedding] = OrderedDict()
@@ -101,7 +101,7 @@ class PromptEncoder:
         ids = tokenizer(
             text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
         ).input_ids
-        pooled: Tensor = encoder(ids.to(self._pipeline._execution_device)).text_embeds
+        pooled: Tensor = encoder(ids.to(self._device)).text_embeds
         return pooled
 
     def _provider(self, suffix: str, kind: ReturnedEmbeddingsType) -> Any:
@@ -111,7 +111,7 @@ class PromptEncoder:
             text_encoder=getattr(self._pipeline, f"text_encoder{suffix}"),
             truncate=False,
             returned_embeddings_type=kind,
-            device=self._pipeline._execution_device,
+            device=self._device,
             split_long_text_mode=SplitLongTextMode.PHRASES,
         )
 

@@ -133,7 +133,7 @@ class _Sitting:
         self.pictures: dict[Task, Image.Image] = {}
         self._loaded, self._mix = loaded, mix
         self._should_stop, self._on_picture = should_stop, on_picture
-        self._batch = Batch(Room(most_rows=2 * _TOGETHER, device=loaded.pipeline.device))
+        self._batch = Batch(Room(most_rows=2 * _TOGETHER, device=loaded.device))
 
     def begin(self, task: Task, plan: GenerationPlan) -> None:
         """Take a picture in hand, as soon as there is room for it."""

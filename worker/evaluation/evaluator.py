@@ -17,7 +17,8 @@ from core.domain.model_update import Split
 from core.domain.preference import PreferenceManifest, PreferenceRow
 from core.infra import contact_sheet
 from core.infra.contact_sheet import Row
-from worker.engine.loaded_model import LoadedModel
+from worker.engine.family_model import FamilyModel
+from worker.engine.inspection import inspect_pipeline
 from worker.engine.pipeline import DeviceName, free_memory, is_out_of_memory, load_pipeline, pick_device
 from worker.evaluation import comparison
 from worker.evaluation.easel import Drawn, Easel, Side
@@ -168,9 +169,8 @@ class _Work:
     def _draw(self) -> tuple[bool, list[Drawn], list[Drawn]]:
         """Whether the candidate serves, and what both sides drew of users' prompts and of unrelated ones."""
         setting, tasks = self._setting, [*self._taste, *self._unrelated]
-        loaded = LoadedModel(
-            load_pipeline(setting.model_folder, setting.options, device=setting.device), setting.model_folder
-        )
+        pipeline = load_pipeline(setting.model_folder, setting.options, device=setting.device)
+        loaded = FamilyModel(pipeline, inspect_pipeline(pipeline, setting.model_folder))
         easel = Easel(
             loaded, defaults=setting.defaults, should_stop=self._watch.should_stop, on_picture=self._count_picture
         )
@@ -179,7 +179,7 @@ class _Work:
             theirs = self._hang(easel, tasks, self._champion)
             if lost := len(tasks) - len(mine):
                 self._notes.append(f"{lost} pictures are left out: their prompts cannot be encoded.")
-        del loaded, easel
+        del pipeline, loaded, easel
         free_memory()
         drawn = [Drawn(task, mine[task], theirs[task]) for task in tasks if task in mine and task in theirs]
         known = set(self._taste)

@@ -43,7 +43,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "whole numbers": (
         lambda file: change_all(file, lambda name, tensor: (name, tensor.to(torch.int32))),
-        "does not fit this model: unet.* of torch.int32",
+        "does not fit this model: .* as I32",
     ),
     "half of it": (
         lambda file: save_file({name: each for name, each in load_file(file).items() if "down" in name}, file),

@@ -53,17 +53,18 @@ def size(disk: Disk, sd: Pipeline) -> int:
     return take(shelf, sd, disk.make(99)).size_bytes
 
 
-def take(shelf: AdapterShelf, pipeline: Pipeline, adapter: ResolvedAdapter) -> AdapterWeights:
-    with shelf.use([adapter], model=MODEL, pipeline=pipeline) as found:
-        return found[adapter.sha256]
+def take(shelf: AdapterShelf, pipeline: Pipeline, *adapters: ResolvedAdapter) -> AdapterWeights:
+    """The first of them."""
+    with shelf.use(adapters, model=MODEL, pipeline=pipeline, device=pipeline.device) as found:
+        return found[adapters[0].sha256]
 
 
 def test_it_is_read_once(disk: Disk, sd: Pipeline) -> None:
     shelf = AdapterShelf(disk.cache, host_bytes=2**30, device_bytes=2**30)
     adapter = disk.make(1)
-    shelf.prefetch([adapter], model=MODEL, pipeline=sd)
-    disk.path(adapter).unlink()
     first = take(shelf, sd, adapter)
+    disk.path(adapter).unlink()
+    assert take(shelf, sd, adapter) is first
     assert take(shelf, sd, adapter) is first
     held = shelf.residency()
     assert held["host"] == Residency(adapters=1, size_bytes=first.size_bytes, hits=2, misses=1)
@@ -85,12 +86,12 @@ def test_the_oldest_use_goes_first(disk: Disk, sd: Pipeline, size: int) -> None:
 def test_what_is_in_use_stays(disk: Disk, sd: Pipeline, size: int) -> None:
     shelf = AdapterShelf(disk.cache, host_bytes=size, device_bytes=0)
     one, two, three = (disk.make(seed) for seed in range(3))
-    with shelf.use([one, two], model=MODEL, pipeline=sd) as held:
+    with shelf.use([one, two], model=MODEL, pipeline=sd, device=sd.device) as held:
         take(shelf, sd, three)
         take(shelf, sd, three)
         assert shelf.residency()["host"].size_bytes == 2 * size
         assert take(shelf, sd, one) is held[one.sha256]
-        with shelf.use([two], model=MODEL, pipeline=sd) as again:
+        with shelf.use([two], model=MODEL, pipeline=sd, device=sd.device) as again:
             assert again == {two.sha256: held[two.sha256]}
     assert shelf.residency()["host"] == Residency(adapters=1, size_bytes=size, hits=2, misses=4)
 
@@ -99,7 +100,7 @@ def test_two_models_have_their_own(disk: Disk, sd: Pipeline) -> None:
     shelf = AdapterShelf(disk.cache, host_bytes=2**30, device_bytes=0)
     adapter = disk.make(1)
     found = take(shelf, sd, adapter)
-    with shelf.use([adapter], model="another", pipeline=sd) as other:
+    with shelf.use([adapter], model="another", pipeline=sd, device=sd.device) as other:
         assert other[adapter.sha256] is not found
 
 
@@ -115,10 +116,10 @@ def test_a_device_has_a_tier_above_the_host(disk: Disk, sd: Pipeline, size: int)
     held = shelf.residency()
     assert held["host"] == Residency(adapters=2, size_bytes=2 * size, hits=1, misses=2)
     assert held["device"] == Residency(adapters=1, size_bytes=size, hits=1, misses=3)
-    with shelf.use([one], model=MODEL, pipeline=sd):
-        shelf.free_device()
+    with shelf.use([one], model=MODEL, pipeline=sd, device=sd.device):
+        assert not shelf.free_device()
         assert shelf.residency()["device"].adapters == 1
-    shelf.free_device()
+    assert shelf.free_device()
     assert shelf.residency()["device"].size_bytes == 0
 
 
@@ -128,13 +129,13 @@ def test_a_broken_file_fails_this_time_only(disk: Disk, sd: Pipeline) -> None:
     content = disk.path(bad).read_bytes()
     disk.path(bad).write_bytes(content[:-50])
     with pytest.raises(AdapterUnusable, match=bad.sha256):
-        shelf.prefetch([good, bad], model=MODEL, pipeline=sd)
+        take(shelf, sd, good, bad)
     disk.path(bad).unlink()
     with pytest.raises(Unavailable):
-        shelf.prefetch([bad], model=MODEL, pipeline=sd)
+        take(shelf, sd, bad)
     assert shelf.residency()["host"].adapters == 1
     disk.path(bad).write_bytes(content)
-    with shelf.use([good, bad], model=MODEL, pipeline=sd) as found:
+    with shelf.use([good, bad], model=MODEL, pipeline=sd, device=sd.device) as found:
         assert found.keys() == {good.sha256, bad.sha256}
 
 
@@ -147,7 +148,7 @@ def test_many_threads_at_once(disk: Disk, sd: Pipeline, size: int) -> None:
         chance = random.Random(seed)
         for _ in range(15):
             chosen = chance.sample(adapters, chance.randint(1, 3))
-            with shelf.use(chosen, model=MODEL, pipeline=sd) as found:
+            with shelf.use(chosen, model=MODEL, pipeline=sd, device=sd.device) as found:
                 assert all(torch.equal(found[each.sha256].memory, expected[each.sha256]) for each in chosen)
 
     with ThreadPoolExecutor(6) as pool:

@@ -42,9 +42,11 @@ class Network:
 class Hall:
     """A batch of pictures of one network."""
 
-    def __init__(self, *, most_rows: int = 100, fits: int = 1_000) -> None:
+    def __init__(
+        self, *, most_rows: int = 100, fits: int = 1_000, make_room: Callable[[], bool] = lambda: False
+    ) -> None:
         self.network = Network(fits=fits)
-        self.batch = Batch(Room(most_rows=most_rows, device=torch.device("cpu")))
+        self.batch = Batch(Room(most_rows=most_rows, device=torch.device("cpu")), make_room=make_room)
         self.ended: dict[str, Picture] = {}
 
     def join(
@@ -136,6 +138,18 @@ def test_one_that_is_too_large_alone_fails_alone() -> None:
     hall.join("guided", steps=2)
     hall.run()
     assert isinstance(hall.ended["guided"].error, MemoryError)
+
+
+def test_what_nobody_uses_goes_before_one_fails() -> None:
+    def make_room() -> bool:
+        hall.network.fits += 1
+        return True
+
+    hall = Hall(fits=1, make_room=make_room)
+    hall.join("guided", steps=2)
+    hall.run()
+    assert hall.ended["guided"].result == [1.0]
+    assert hall.network.calls == [2, 2, 2]
 
 
 def test_one_that_the_network_refuses_harms_nobody() -> None:

@@ -13,7 +13,7 @@ NAMES = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "neg
 
 def encode(pipeline: Pipeline, prompt: str, negative_prompt: str | None = "") -> dict[str, torch.Tensor]:
     with torch.inference_mode():
-        return PromptEncoder(pipeline).encode(prompt, negative_prompt, adapters=())
+        return PromptEncoder(pipeline, pipeline.device).encode(prompt, negative_prompt, adapters=())
 
 
 @pytest.mark.parametrize("prompt", ["a red star", "a (red) star, it's [great] \\", "", "🎉 é"])
@@ -101,7 +101,7 @@ def test_too_many_played_down_pieces_are_refused(sd: Pipeline) -> None:
 
 
 def test_embeddings_are_kept_per_state_of_the_adapters(sd: Pipeline) -> None:
-    encoder = PromptEncoder(sd)
+    encoder = PromptEncoder(sd, sd.device)
     with torch.inference_mode():
         first = encoder.encode("a star", None, adapters=())["prompt_embeds"]
         assert encoder.encode("a star", None, adapters=())["prompt_embeds"] is first

@@ -18,7 +18,7 @@ from core.domain.errors import InvalidInput, JobFailure, JobStopped, ModelUnusab
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
 from tests.unit.worker.engine.conftest import handle_of
 from worker.engine.image_engine import ImageEngine
-from worker.engine.other_pipeline import call, inputs_for
+from worker.engine.other_model import call, inputs_for
 
 MakePlan = Callable[..., GenerationPlan]
 OPTIONS: dict[str, Any] = {"on_step": lambda _step, _steps: None, "should_stop": lambda: False}

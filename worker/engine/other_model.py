@@ -1,12 +1,44 @@
-"""A pipeline of none of our families: what a plan may ask of it, as the signature of its call says."""
+"""A model of none of our families: what a plan may ask of it is what the signature of its call says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+from PIL import Image
+
 from core.domain.errors import InvalidInput, JobFailure, LorikeetError, ModelUnusable
 from core.domain.generation import GenerationPlan
+from worker.engine.adapter_row import Mix
+from worker.engine.loaded_model import LoadedModel, Paint, answer_whole, fitted, in_one_go, to_picture
 from worker.engine.pipeline import is_out_of_memory
+from worker.engine.question import Question
+
+
+class OtherModel(LoadedModel):
+    """Draws whole pictures, one after the other, by diffusers' own call; adapters are not for it."""
+
+    def _paints(
+        self,
+        plan: GenerationPlan,
+        *,
+        mix: Mix,  # noqa: ARG002  # a plan with adapters is refused
+        init_image: Image.Image | None,  # noqa: ARG002  # and one with an image
+        inputs: Sequence[dict[str, Any]],
+    ) -> list[Paint]:
+        return [in_one_go(partial(self._paint, plan, inputs_for(self.pipeline, plan, each))) for each in inputs]
+
+    def answer(self, questions: Sequence[Question], wears: Sequence[Mix]) -> list[Any]:  # noqa: ARG002
+        """See LoadedModel."""
+        return [answer_whole(question) for question in questions]
+
+    def forget_adapters(self) -> None:
+        """There are none."""
+
+    def _paint(self, plan: GenerationPlan, inputs: dict[str, Any]) -> Image.Image:
+        drawn = call(self.pipeline, lambda: self.pipeline(**inputs).images[0])
+        # Some of them draw sizes of their own.
+        return fitted(drawn if isinstance(drawn, Image.Image) else to_picture(drawn, plan), plan)
 
 
 def inputs_for(pipeline: Any, plan: GenerationPlan, wanted: Mapping[str, Any]) -> dict[str, Any]:
