@@ -35,7 +35,6 @@ CAREFUL = {taste: recipe | {"steps": recipe["steps"] * 2 // 3} for taste, recipe
 """The recipes that fit the tastes, cut short: two thirds of the way are enough to tell better from worse."""
 
 UNBOUND: dict[str, Any] = {
-    "learning_rate": 3e-3,
     "preserve_prompts": (),
     "strength": 1.0,
     "anchor_weight": 0.0,

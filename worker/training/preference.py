@@ -71,16 +71,20 @@ class PreferenceTuning(Tuning):
 
     def _draw_preserved(self, on_picture: Callable[[], None] = lambda: None) -> None:
         """Let the base draw what is to stay as it is, once."""
-        prompts = self.plan.spec.preserve_prompts if self.plan.spec.preserve_weight else ()
-        for index in range(self.source.preserved_count, len(prompts)):
+        spec = self.plan.spec
+        prompts = spec.preserve_prompts if spec.preserve_weight else ()
+        # As many at once as a step has room for; always the same ones together, so that a resumed run sees no other.
+        for first in range(self.source.preserved_count, len(prompts), spec.batch_size):
+            some = prompts[first : first + spec.batch_size]
             drawn = draw_as_before(
                 self.learner,
-                prompts[index],
-                seed=self.plan.seed + index,
+                some,
+                [self.plan.seed + first + index for index in range(len(some))],
                 resolution=self.plan.resolution,
                 defaults=self._facts.defaults,
             )
-            self.source.preserve(prompts[index], drawn)
+            for prompt, latents in zip(some, drawn, strict=True):
+                self.source.preserve(prompt, latents[None])
             on_picture()
 
     def train(self, run: TrainingRun, watch: Watch) -> PreferenceReport:

@@ -1,6 +1,6 @@
 """Pictures drawn while training goes on, with the adapter as it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,20 +22,20 @@ def draw_samples(
     pipe = learner.pipe
     with _own_scheduler(pipe):
         return [
-            _decode(pipe, _draw(pipe, prompt, seed=seed, resolution=resolution, defaults=defaults))
+            _decode(pipe, _draw(pipe, [prompt], [seed], resolution=resolution, defaults=defaults))
             for prompt in prompts
         ]
 
 
 @torch.no_grad()
 def draw_as_before(
-    learner: Learner, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults
+    learner: Learner, prompts: Sequence[str], seeds: Sequence[int], *, resolution: int, defaults: GenerationDefaults
 ) -> torch.Tensor:
-    """Latents (1, channels, height, width) of a square picture that the base draws, with the adapter off."""
+    """Latents (n, channels, height, width) of square pictures that the base draws together, with the adapter off."""
     learner.switch(False)
     try:
         with _own_scheduler(learner.pipe):
-            return _draw(learner.pipe, prompt, seed=seed, resolution=resolution, defaults=defaults).float()
+            return _draw(learner.pipe, prompts, seeds, resolution=resolution, defaults=defaults).float()
     finally:
         learner.switch(True)
 
@@ -49,14 +49,16 @@ def _own_scheduler(pipe: Any) -> Iterator[None]:
         pipe.scheduler = scheduler
 
 
-def _draw(pipe: Any, prompt: str, *, seed: int, resolution: int, defaults: GenerationDefaults) -> torch.Tensor:
+def _draw(
+    pipe: Any, prompts: Sequence[str], seeds: Sequence[int], *, resolution: int, defaults: GenerationDefaults
+) -> torch.Tensor:
     latents: torch.Tensor = pipe(
-        prompt,
+        list(prompts),
         width=resolution,
         height=resolution,
         num_inference_steps=defaults.steps,
         guidance_scale=defaults.guidance_scale,
-        generator=torch.Generator().manual_seed(seed),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         output_type="latent",
         return_dict=False,
     )[0]
