@@ -2,22 +2,30 @@
 
 `python -m bench.throughput`. All make the same pictures with the same seeds, steps and torch threads, and take turns;
 the system's side includes HTTP, Postgres, Redis, PNG encoding and storage, and gets its requests one image at a time.
+So do two servers of others: a naive Celery worker, and LitServe with batching, in an environment of its own.
 """
 
 import argparse
 import os
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import httpx2 as httpx
 import torch
+from celery import Celery
 from diffusers import StableDiffusionPipeline
 
 from bench import report
+from bench.rival.environment import python_with
 from cli.bootstrap import TINY
 from cli.system import System, running
 
@@ -28,6 +36,9 @@ THREADS = 1
 CLIENTS = 8
 BATCHES = (1, 4, 8)
 TARGET = 0.9
+LITSERVE = "litserve==0.2.19"
+_LITSERVE_PORT = 5081
+_PATIENCE_SECONDS = 300.0
 
 
 def main() -> None:
@@ -41,19 +52,24 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     with tempfile.TemporaryDirectory() as data:
         given = os.environ | {"DATA_DIR": data, "PORT": "5077", "TORCH_THREADS": str(THREADS)}
-        with running(given, say=print) as system:
+        with (
+            running(given, say=print) as system,
+            celery(system.settings.redis_url) as queue,
+            litserve() as url,
+        ):
             wait_until_ready(system)
-            through_system(system, 8)
-            sides = {
-                f"bare loop, batches of {batch}": partial(bare, pipeline, asked.images, batch=batch)
-                for batch in BATCHES
+            sides = {f"bare loop, batches of {batch}": partial(bare, pipeline, batch=batch) for batch in BATCHES} | {
+                "naive Celery": partial(through_celery, queue),
+                "LitServe": partial(through_litserve, url),
+                "whole system": partial(through_system, system),
             }
-            sides["whole system"] = partial(through_system, system, asked.images)
+            for side in sides.values():
+                side(CLIENTS)
             figures = report.interleave(
                 asked.rounds, {name: partial(rate, side, asked.images) for name, side in sides.items()}
             )
     medians = {name: statistics.median(values) for name, values in figures.items()}
-    ratio = medians.pop("whole system") / max(medians.values())
+    ratio = medians["whole system"] / max(value for name, value in medians.items() if name.startswith("bare loop"))
     report.write("throughput", unit="images/s", figures=figures, ratio=ratio, target=TARGET)
 
 
@@ -63,9 +79,55 @@ def wait_until_ready(system: System) -> None:
         time.sleep(0.2)
 
 
-def rate(side: Callable[[], float], images: int) -> float:
+@contextmanager
+def celery(redis_url: str) -> Iterator[Celery]:
+    """A naive worker at work, and what its tasks are sent with."""
+    url = redis_url.rpartition("/")[0] + "/7"  # a database of its own
+    command = [sys.executable, "-m", "celery", "-A", "bench.rival.celery_worker", "worker", "--concurrency", "1"]
+    with at_work([*command, "--loglevel", "ERROR"], {"REDIS_URL": url}), Celery(broker=url, backend=url) as queue:
+        yield queue
+
+
+@contextmanager
+def litserve() -> Iterator[str]:
+    """LitServe at work, and where."""
+    command = [str(python_with(LITSERVE)), "-m", "bench.rival.lit_serve"]
+    with at_work(command, {"PORT": str(_LITSERVE_PORT)}) as process:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _answers(f"http://127.0.0.1:{_LITSERVE_PORT}/health"):
+            assert process.poll() is None, "LitServe ended"
+            assert time.monotonic() < deadline, "LitServe did not answer"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{_LITSERVE_PORT}/predict"
+
+
+@contextmanager
+def at_work(command: list[str], settings: Mapping[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """A rival's process with the tiny model."""
+    environment = {**os.environ, "MODEL": str(TINY), "TORCH_THREADS": str(THREADS), **settings}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # with its children; it has nothing to save
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def rate(side: Callable[[int], float], images: int) -> float:
     """Images per second."""
-    return images / side()
+    return images / side(images)
+
+
+def request_of(number: int) -> dict[str, Any]:
+    """What is asked for of all but the bare loop."""
+    return {"prompt": PROMPT, "steps": STEPS, "guidance_scale": GUIDANCE, "seed": number}
 
 
 def bare(pipeline: Any, images: int, *, batch: int) -> float:
@@ -77,12 +139,32 @@ def bare(pipeline: Any, images: int, *, batch: int) -> float:
     return time.perf_counter() - start
 
 
+def through_celery(queue: Celery, images: int) -> float:
+    """Seconds from the first task sent to the last result."""
+    start = time.perf_counter()
+    waiting = [queue.send_task("draw", [request_of(number)]) for number in range(images)]
+    for result in waiting:
+        result.get(timeout=_PATIENCE_SECONDS)
+    return time.perf_counter() - start
+
+
+def through_litserve(url: str, images: int) -> float:
+    """Seconds from the first request to the last answer, each in a request of its own."""
+
+    def ask(number: int) -> None:
+        httpx.post(url, json=request_of(number), timeout=_PATIENCE_SECONDS, trust_env=False).raise_for_status()
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2 * CLIENTS) as pool:  # the next batch is there before the last one is done
+        list(pool.map(ask, range(images)))
+    return time.perf_counter() - start
+
+
 def through_system(system: System, images: int) -> float:
     """Seconds from the first submit to the last job's end, one image a job."""
     start = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        requests = [{"prompt": PROMPT, "steps": STEPS, "guidance_scale": GUIDANCE, "seed": n} for n in range(images)]
-        jobs = list(pool.map(system.client.generate, requests))
+        jobs = list(pool.map(system.client.generate, [request_of(number) for number in range(images)]))
     for job in jobs:
         system.client.finish(job)
     return time.perf_counter() - start
