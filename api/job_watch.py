@@ -1,6 +1,8 @@
 """Wait for jobs to end: one query for all who wait, however many they are."""
 
 import asyncio
+import time
+from collections.abc import Collection
 from uuid import UUID
 
 import structlog
@@ -8,17 +10,21 @@ from starlette.concurrency import run_in_threadpool
 
 from core.domain.errors import Unavailable
 from core.infra.database import Database
+from core.infra.job_ear import JobEar
 from core.services import job as jobs
 
-_GLANCE_SECONDS = 0.1
+_GLANCE_SECONDS = 0.2
 _log = structlog.get_logger()
 
 
 class JobWatch:
-    """Watches the jobs that somebody waits for. A waiter holds neither a thread nor a connection."""
+    """Watches the jobs that somebody waits for. A waiter holds neither a thread nor a connection.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    It hears of most ends as they happen; those that are not announced it sees with its next glance.
+    """
+
+    def __init__(self, database: Database, ear: JobEar) -> None:
+        self._database, self._ear = database, ear
         self._waiting: dict[UUID, list[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self._released = False
@@ -48,15 +54,31 @@ class JobWatch:
         self._released = True
 
     async def _watch(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(_GLANCE_SECONDS)
-            if self._released:
-                self._wake(set(self._waiting))
-                return
+        while self._waiting and not self._released:
             try:
-                self._wake(await run_in_threadpool(self._ended, list(self._waiting)))
-            except Unavailable as error:
-                _log.warning("watch_failed", error=error.message)
+                await self._listen()
+            finally:
+                await self._ear.close()
+        if self._released:
+            self._wake(set(self._waiting))
+
+    async def _listen(self) -> None:
+        """While there is somebody."""
+        await self._ear.listen()
+        glance_at = 0.0
+        while self._waiting and not self._released:
+            if time.monotonic() >= glance_at:
+                await self._look(self._waiting)
+                glance_at = time.monotonic() + _GLANCE_SECONDS
+            heard = await self._ear.hear(seconds=_GLANCE_SECONDS)
+            if heard in self._waiting:
+                await self._look([heard])
+
+    async def _look(self, job_ids: Collection[UUID]) -> None:
+        try:
+            self._wake(await run_in_threadpool(self._ended, list(job_ids)))
+        except Unavailable as error:
+            _log.warning("watch_failed", error=error.message)
 
     def _ended(self, job_ids: list[UUID]) -> set[UUID]:
         with self._database.transaction() as session:

@@ -10,6 +10,7 @@ from api.metric import build_registry
 from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.database import Database
+from core.infra.job_ear import JobEar
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
@@ -47,7 +48,7 @@ def build_runtime(settings: Settings) -> Runtime:
         store=ObjectStore(settings),
         queue=TaskQueue(settings),
         doorkeeper=Doorkeeper(database),
-        watch=JobWatch(database),
+        watch=JobWatch(database, JobEar(settings)),
         memory=ModelMemory(),
         signer=Signer(secret),
         token_signer=TokenSigner(secret),

@@ -18,7 +18,6 @@ from core.domain.policy import SelectionPolicy
 from core.domain.preference import PreferenceRecipe
 from core.domain.update_plan import UpdatePlan
 from core.infra.table import ModelUpdate
-from core.infra.task_queue import TaskQueue
 from core.services import run as run_service
 from core.services import update_run
 from core.services.run import Claim
@@ -43,9 +42,14 @@ handle = partial(model_update.handle, amount=Amount(taste=2, unrelated=2, repeat
 class Loop(LearningBench):
     """The bench with a random tiny model and pictures, on which updates really run."""
 
-    def __init__(self, runtime: Runtime, queue: TaskQueue, folder: Path, **policy: Any) -> None:
+    def __init__(self, runtime: Runtime, folder: Path, **policy: Any) -> None:
         super().__init__(
-            runtime.database, queue, runtime.settings, store=runtime.store, source=str(folder), **(POLICY | policy)
+            runtime.database,
+            runtime.queue,
+            runtime.settings,
+            store=runtime.store,
+            source=str(folder),
+            **(POLICY | policy),
         )
         self.runtime = runtime
 

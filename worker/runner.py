@@ -204,4 +204,5 @@ def _commit(claim: Claim, runtime: Runtime, write: Callable[[Any], None]) -> Non
                 raise OwnershipLost from error
             time.sleep(random.uniform(0.2, 1.0))
         else:
+            runtime.queue.say_ended(claim.job_id)
             return

@@ -12,6 +12,7 @@ from core.domain.holding import NOTHING, Holding
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.infra.task_queue import TaskQueue
 
 if TYPE_CHECKING:
     from worker.engine.image_engine import ImageEngine
@@ -24,6 +25,7 @@ class Runtime:
     settings: Settings
     database: Database
     store: ObjectStore
+    queue: TaskQueue
     worker_id: str
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -39,8 +41,9 @@ class Runtime:
         return self.engine.holding() if "engine" in vars(self) else NOTHING
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database and the queue."""
         self.database.close()
+        self.queue.close()
 
 
 def build_runtime(settings: Settings) -> Runtime:
@@ -49,5 +52,6 @@ def build_runtime(settings: Settings) -> Runtime:
         settings=settings,
         database=Database(settings.database_url, pool_size=settings.generation_slots + 4),
         store=ObjectStore(settings),
+        queue=TaskQueue(settings),
         worker_id=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
     )

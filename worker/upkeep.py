@@ -6,7 +6,6 @@ import threading
 import structlog
 
 from core.infra.settings import load_settings
-from core.infra.task_queue import TaskQueue
 from core.infra.telemetry import configure_logging
 from worker.handler.upkeep import tick
 from worker.runtime import build_runtime
@@ -22,14 +21,12 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     runtime = build_runtime(settings)
-    queue = TaskQueue(settings)
     _log.info("upkeep_started")
     count = 0
     while not stopped.wait(settings.sweep_seconds):
-        tick(runtime, queue, count=count)
+        tick(runtime, count=count)
         count += 1
     runtime.close()
-    queue.close()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Rings a doorbell, by task name and job id only, after the commit."""
+"""Rings a doorbell, by task name and job id only, after the commit; and says which jobs have ended."""
 
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from core.domain.job import JobKind
-from core.domain.message import QUEUE_NAME, TASK_NAME
+from core.domain.message import ENDED_CHANNEL, QUEUE_NAME, TASK_NAME
 from core.infra.settings import Settings
 
 _log = structlog.get_logger()
@@ -22,7 +23,7 @@ _SILENCE_SECONDS = 2.0
 
 
 class TaskQueue:
-    """Rings for jobs whose rows are committed. Never raises: a lost ring only means that work starts later.
+    """Speaks of jobs whose rows are committed. Never raises: a lost message only means that something happens later.
 
     Connects when first used. Safe to share between threads.
     """
@@ -39,14 +40,22 @@ class TaskQueue:
 
     def ring(self, kind: JobKind, job_id: UUID) -> bool:
         """Send one doorbell; whether Redis took it."""
+        doorbell = encode_doorbell(kind, job_id)
+        return self._send(lambda: self._redis.lpush(QUEUE_NAME[kind], doorbell), lost="doorbell_lost", job_id=job_id)
+
+    def say_ended(self, job_id: UUID) -> bool:
+        """Tell whoever waits for a job that its run is over; whether Redis took it."""
+        return self._send(lambda: self._redis.publish(ENDED_CHANNEL, str(job_id)), lost="end_not_said", job_id=job_id)
+
+    def _send(self, send: Callable[[], object], *, lost: str, job_id: UUID) -> bool:
         if time.monotonic() < self._silent_until:
             return False
         try:
-            self._redis.lpush(QUEUE_NAME[kind], encode_doorbell(kind, job_id))
+            send()
         except (RedisError, OSError) as error:
             # Redis is away: workers poll by themselves, and nobody should wait for a time-out at every request.
             self._silent_until = time.monotonic() + _SILENCE_SECONDS
-            _log.warning("doorbell_lost", job_id=str(job_id), error=str(error))
+            _log.warning(lost, job_id=str(job_id), error=str(error))
             return False
         return True
 

@@ -9,7 +9,6 @@ import structlog
 from sqlalchemy.orm import Session
 
 from core.domain.errors import LorikeetError
-from core.infra.task_queue import TaskQueue
 from core.services import live_test, upkeep
 from core.services import model_update as updates
 from core.services.clean_retrain import awaited, retrain_clean
@@ -21,15 +20,17 @@ _NOW_AND_THEN, _SELDOM = 5, 30
 """Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
 
 
-def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
+def tick(runtime: Runtime, *, count: int) -> None:
     """One round. A part that fails is logged, and neither stops the others nor the next round."""
     settings = runtime.settings
     _attempt(runtime, lambda session: upkeep.sweep(session, stall_seconds=settings.stall_seconds))
-    _attempt(runtime, lambda session: upkeep.ring_waiting(session, queue=queue, ring_seconds=settings.ring_seconds))
+    _attempt(
+        runtime, lambda session: upkeep.ring_waiting(session, queue=runtime.queue, ring_seconds=settings.ring_seconds)
+    )
     _attempt(runtime, reconcile)
-    _replace_what_was_taken_back(runtime, queue)
+    _replace_what_was_taken_back(runtime)
     if count % _NOW_AND_THEN == 0:
-        _consider_updates(runtime, queue)
+        _consider_updates(runtime)
     _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
         retention = timedelta(days=settings.retention_days)
@@ -37,19 +38,19 @@ def tick(runtime: Runtime, queue: TaskQueue, *, count: int) -> None:
         _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
 
 
-def _replace_what_was_taken_back(runtime: Runtime, queue: TaskQueue) -> None:
+def _replace_what_was_taken_back(runtime: Runtime) -> None:
     found: list[UUID] = []
     _attempt(runtime, lambda session: found.extend(awaited(session)))
     for update_id in found:
-        _attempt(runtime, partial(retrain_clean, update_id=update_id, queue=queue))
+        _attempt(runtime, partial(retrain_clean, update_id=update_id, queue=runtime.queue))
 
 
-def _consider_updates(runtime: Runtime, queue: TaskQueue) -> None:
+def _consider_updates(runtime: Runtime) -> None:
     found: list[tuple[UUID, UUID]] = []
     _attempt(runtime, lambda session: found.extend(updates.pairs_to_consider(session)))
     for tenant_id, model_id in found:
         pair = partial(updates.consider, tenant_id=tenant_id, model_id=model_id)
-        _attempt(runtime, partial(pair, queue=queue, settings=runtime.settings))
+        _attempt(runtime, partial(pair, queue=runtime.queue, settings=runtime.settings))
 
 
 def _look_at_rollouts(runtime: Runtime, *, with_work: bool) -> None:

@@ -22,8 +22,7 @@ def draw_samples(
     pipe = learner.pipe
     with _own_scheduler(pipe):
         return [
-            _decode(pipe, _draw(pipe, [prompt], [seed], resolution=resolution, defaults=defaults))
-            for prompt in prompts
+            _decode(pipe, _draw(pipe, [prompt], [seed], resolution=resolution, defaults=defaults)) for prompt in prompts
         ]
 
 

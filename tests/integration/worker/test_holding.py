@@ -14,6 +14,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.table import StableDiffusion
+from core.infra.task_queue import TaskQueue
 from core.services import census
 from tests.job_bench import JobBench
 from tests.tiny_pipeline import save_sd
@@ -23,9 +24,9 @@ from worker.runtime import Runtime
 
 
 @pytest.fixture
-def runtime(settings: Settings, database: Database) -> Runtime:
+def runtime(settings: Settings, database: Database, queue: TaskQueue) -> Runtime:
     quick = settings.model_copy(update={"device": "cpu"})
-    return Runtime(settings=quick, database=database, store=ObjectStore(quick), worker_id="worker")
+    return Runtime(settings=quick, database=database, store=ObjectStore(quick), queue=queue, worker_id="worker")
 
 
 @pytest.fixture

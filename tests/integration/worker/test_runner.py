@@ -11,15 +11,16 @@ from core.domain.outcome import Outcome
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.infra.task_queue import TaskQueue
 from tests.job_bench import IMAGE, JobBench
 from worker.runner import Run, run_next
 from worker.runtime import Runtime
 
 
 @pytest.fixture
-def runtime(settings: Settings, database: Database) -> Runtime:
+def runtime(settings: Settings, database: Database, queue: TaskQueue) -> Runtime:
     quick = settings.model_copy(update={"lease_seconds": 1.2})
-    return Runtime(settings=quick, database=database, store=ObjectStore(quick), worker_id="worker")
+    return Runtime(settings=quick, database=database, store=ObjectStore(quick), queue=queue, worker_id="worker")
 
 
 def handler(work: Callable[[Run], Outcome]) -> dict[JobKind, Callable[[Run, Runtime], Outcome]]:

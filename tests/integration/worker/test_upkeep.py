@@ -23,12 +23,12 @@ class Clock:
 
     def __init__(self, settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue) -> None:
         self.loop = LearningBench(database, queue, settings)
-        self.runtime = Runtime(self.loop.settings, database, store, worker_id="upkeep")
+        self.runtime = Runtime(self.loop.settings, database, store, queue, worker_id="upkeep")
         self.counts = itertools.count()
 
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
-            tick(self.runtime, self.loop.queue, count=next(self.counts))
+            tick(self.runtime, count=next(self.counts))
 
     def count(self, table: str, condition: str) -> int:
         with self.loop.database.transaction() as session:

@@ -32,7 +32,7 @@ from worker.runtime import Runtime
 def make_loop(settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue, sd_folder: Path) -> Any:
     def make(*, checkpoint_seconds: float = 1e9, **policy: Any) -> Loop:
         changed = settings.model_copy(update={"device": "cpu", "checkpoint_seconds": checkpoint_seconds})
-        return Loop(Runtime(changed, database, store, worker_id="worker"), queue, sd_folder, **policy)
+        return Loop(Runtime(changed, database, store, queue, worker_id="worker"), sd_folder, **policy)
 
     return make
 

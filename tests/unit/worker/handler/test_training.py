@@ -20,6 +20,7 @@ from core.infra.object_store import ObjectStore
 from core.infra.repository import training as trainings
 from core.infra.settings import Settings
 from core.infra.table import Dataset, DatasetImage, Job, StableDiffusion
+from core.infra.task_queue import TaskQueue
 from core.services import run as run_service
 from core.services.run import Claim
 from core.services.tenant import create_tenant
@@ -33,9 +34,11 @@ from worker.training.checkpoint import digest_file
 class Bench:
     """A base model, a dataset of five pictures, and training jobs on them."""
 
-    def __init__(self, settings: Settings, database: Database, store: ObjectStore, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue, folder: Path
+    ) -> None:
         self.database, self.store = database, store
-        self.runtime = Runtime(settings, database, store, worker_id="worker")
+        self.runtime = Runtime(settings, database, store, queue, worker_id="worker")
         make_pipeline().save_pretrained(folder / "model")
         self.examples = make_examples(folder / "picture")
         with database.transaction() as session:
@@ -104,9 +107,11 @@ class Bench:
 
 
 @pytest.fixture
-def make_bench(settings: Settings, database: Database, store: ObjectStore, tmp_path: Path) -> Callable[..., Bench]:
+def make_bench(
+    settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue, tmp_path: Path
+) -> Callable[..., Bench]:
     def make(**changes: Any) -> Bench:
-        return Bench(settings.model_copy(update=changes), database, store, tmp_path)
+        return Bench(settings.model_copy(update=changes), database, store, queue, tmp_path)
 
     return make
 

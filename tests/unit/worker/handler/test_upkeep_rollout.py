@@ -8,7 +8,6 @@ from core.domain.adapter import AdapterStage
 from core.domain.policy import RolloutPolicy
 from core.infra.database import Database
 from core.infra.table import Adapter, Rollout, StableDiffusion
-from core.infra.task_queue import TaskQueue
 from core.services.rollout import start_canary
 from worker.handler.upkeep import tick
 from worker.runtime import Runtime
@@ -49,18 +48,18 @@ def outcome(database: Database, rollout_id: UUID) -> tuple[str | None, str]:
 
 
 def test_a_canary_that_nobody_asks_for_ends(
-    runtime: Runtime, queue: TaskQueue, database: Database, tenant_id: UUID, model_id: UUID
+    runtime: Runtime, database: Database, tenant_id: UUID, model_id: UUID
 ) -> None:
     rollout_id = begin(database, tenant_id, model_id)
-    tick(runtime, queue, count=1)
+    tick(runtime, count=1)
     assert outcome(database, rollout_id) == (None, AdapterStage.CANARY)
     age(database, rollout_id, days=15)
-    tick(runtime, queue, count=2)
+    tick(runtime, count=2)
     assert outcome(database, rollout_id) == ("aborted", AdapterStage.REJECTED)
 
 
 def test_a_rollout_that_cannot_be_read_keeps_no_other_from_its_end(
-    runtime: Runtime, queue: TaskQueue, database: Database, tenant_id: UUID, model_id: UUID
+    runtime: Runtime, database: Database, tenant_id: UUID, model_id: UUID
 ) -> None:
     with database.transaction() as session:
         other = StableDiffusion(tenant_id=tenant_id, name="other", source="/nowhere", options={}, defaults={})
@@ -73,6 +72,6 @@ def test_a_rollout_that_cannot_be_read_keeps_no_other_from_its_end(
         session.get_one(Rollout, broken).challenger.name = "broken"
     fine = begin(database, tenant_id, other_id)
     age(database, fine, days=15)
-    tick(runtime, queue, count=1)
+    tick(runtime, count=1)
     assert outcome(database, broken)[0] is None
     assert outcome(database, fine)[0] == "aborted"
