@@ -34,12 +34,14 @@ def _cpu_lines() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def write(name: str, *, unit: str, figures: Mapping[str, list[float]], ratio: float, target: float) -> None:
+def write(
+    name: str, *, unit: str, figures: Mapping[str, list[float]], ratio: float, target: float, at_most: bool = False
+) -> None:
     """Print the medians and the ratio, and keep all figures in `bench/results/<name>.json`."""
     medians = {side: statistics.median(values) for side, values in figures.items()}
     for side, median in medians.items():
         print(f"{side:>32}: {median:10.3f} {unit}  (of {len(figures[side])}: {_spread(figures[side])})")
-    print(f"{'ratio':>32}: {ratio:10.3f}  (target ≥ {target})")
+    print(f"{'ratio':>32}: {ratio:10.3f}  (target {'≤' if at_most else '≥'} {target})")
     document = {
         "name": name,
         "unit": unit,
@@ -47,6 +49,7 @@ def write(name: str, *, unit: str, figures: Mapping[str, list[float]], ratio: fl
         "figures": figures,
         "ratio": ratio,
         "target": target,
+        "at_most": at_most,
         "machine": machine(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -7,13 +7,10 @@ So do two servers of others: a naive Celery worker, and LitServe with batching, 
 
 import argparse
 import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +23,7 @@ from diffusers import StableDiffusionPipeline
 
 from bench import report
 from bench.rival.environment import python_with
+from bench.rival.process import CELERY, at_work
 from cli.bootstrap import TINY
 from cli.system import System, running
 
@@ -38,6 +36,7 @@ BATCHES = (1, 4, 8)
 TARGET = 0.9
 LITSERVE = "litserve==0.2.19"
 _LITSERVE_PORT = 5081
+_DRAWS = {"MODEL": str(TINY), "TORCH_THREADS": str(THREADS)}
 _PATIENCE_SECONDS = 300.0
 
 
@@ -83,8 +82,7 @@ def wait_until_ready(system: System) -> None:
 def celery(redis_url: str) -> Iterator[Celery]:
     """A naive worker at work, and what its tasks are sent with."""
     url = redis_url.rpartition("/")[0] + "/7"  # a database of its own
-    command = [sys.executable, "-m", "celery", "-A", "bench.rival.celery_worker", "worker", "--concurrency", "1"]
-    with at_work([*command, "--loglevel", "ERROR"], {"REDIS_URL": url}), Celery(broker=url, backend=url) as queue:
+    with at_work(CELERY, _DRAWS | {"REDIS_URL": url}), Celery(broker=url, backend=url) as queue:
         yield queue
 
 
@@ -92,25 +90,13 @@ def celery(redis_url: str) -> Iterator[Celery]:
 def litserve() -> Iterator[str]:
     """LitServe at work, and where."""
     command = [str(python_with(LITSERVE)), "-m", "bench.rival.lit_serve"]
-    with at_work(command, {"PORT": str(_LITSERVE_PORT)}) as process:
+    with at_work(command, _DRAWS | {"PORT": str(_LITSERVE_PORT)}) as process:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not _answers(f"http://127.0.0.1:{_LITSERVE_PORT}/health"):
             assert process.poll() is None, "LitServe ended"
             assert time.monotonic() < deadline, "LitServe did not answer"
             time.sleep(0.2)
         yield f"http://127.0.0.1:{_LITSERVE_PORT}/predict"
-
-
-@contextmanager
-def at_work(command: list[str], settings: Mapping[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
-    """A rival's process with the tiny model."""
-    environment = {**os.environ, "MODEL": str(TINY), "TORCH_THREADS": str(THREADS), **settings}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # with its children; it has nothing to save
-        process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""A naive Celery worker: one task draws one picture with a pipeline, and its PNG is the result."""
+"""A stock Celery worker: one task draws a picture with a pipeline, its PNG is the result; another does nothing."""
 
 import os
 from typing import Any
@@ -19,3 +19,8 @@ def draw(request: dict[str, Any]) -> str:
         _painters.append(Painter())
     png: str = _painters[0].draw([request])[0]
     return png
+
+
+@app.task(name="nothing")
+def nothing(request: dict[str, Any]) -> None:
+    """Only the way there and back."""
