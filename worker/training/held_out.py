@@ -33,6 +33,10 @@ class HeldOut:
         self._signs = torch.tensor([-1.0 if kind is PreferenceKind.DISLIKED else 1.0 for kind in kinds])
         self._reference: torch.Tensor | None = None
 
+    def __len__(self) -> int:
+        """How many opinions are looked at."""
+        return self._pairs + len(self._signs)
+
     def look(self, step: int) -> HeldOutLook:
         """Judge the adapter as it is now.
 

@@ -14,6 +14,7 @@ from worker.training.preference_loss import PreferenceLoss
 LEAST_GRADIENT_FACTOR = 0.05
 _SPIKE = 4.0  # times the running mean of the loss, and times the first
 _MEMORY = 0.9
+_ROUNDING = 1e-6  # of accuracies, which are means in float32
 
 
 class PreferenceGuide:
@@ -96,7 +97,8 @@ class PreferenceGuide:
             self._best = {name: average.clone() for name, average in self._average.items()}
 
     def _best_look(self) -> int:
-        return best_of(self._looks, max_error_rise=self._recipe.max_error_rise)
+        assert self._held_out is not None, "it has looked"
+        return best_of(self._looks, max_error_rise=self._recipe.max_error_rise, rows=len(self._held_out))
 
     def _find_reason(self) -> str | None:
         factor = self._loss.gradient_factor
@@ -148,11 +150,17 @@ class PreferenceGuide:
         self.last_step = int(state["last_step"])
 
 
-def best_of(looks: Sequence[HeldOutLook], *, max_error_rise: float) -> int:
-    """The index of the best look, by accuracy and then margin, of those whose error has not risen too far."""
+def best_of(looks: Sequence[HeldOutLook], *, max_error_rise: float, rows: int) -> int:
+    """The index of the best look at so many held-out rows, of those whose error has not risen too far.
+
+    Accuracies within a standard error of the highest, or a single row, are as good as each other (the one-SE rule,
+    Breiman et al. 1984); of them it is the one with the widest margin.
+    """
     sound = [look for look in looks if look.chosen_error_ratio <= 1 + max_error_rise] or looks
-    best = max(sound, key=lambda look: (look.accuracy or 0.0, look.margin))
-    return list(looks).index(best)
+    highest = max(look.accuracy or 0.0 for look in sound)
+    tolerance = max(math.sqrt(highest * (1 - highest) / rows), 1 / rows)
+    alike = [look for look in sound if (look.accuracy or 0.0) >= highest - tolerance - _ROUNDING]
+    return list(looks).index(max(alike, key=lambda look: look.margin))
 
 
 def fell_twice(looks: Sequence[HeldOutLook]) -> bool:

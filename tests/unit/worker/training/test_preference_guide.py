@@ -24,6 +24,9 @@ class Told:
     gradient_factor: float = 0.3
     liked_error_ratio: float = 1.0
 
+    def __len__(self) -> int:
+        return 1000
+
     def look(self, step: int) -> HeldOutLook:
         self.seen = {name: weight.detach().clone() for name, weight in self.learner.parameters().items()}
         return next(each for each in self.looks if each.step == step)
@@ -146,11 +149,31 @@ def test_a_resumed_guide_goes_on_as_if_nothing_had_happened(cut: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters().values(), third.parameters().values(), strict=True))
 
 
-def test_the_best_look_is_by_accuracy_then_margin_and_not_one_whose_error_has_risen() -> None:
-    assert best_of([look(1, 0.6, 0.1), look(2, 0.8, 0.1), look(3, 0.8, 0.2)], max_error_rise=0.02) == 2
-    assert best_of([look(1, 0.6), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 0
-    assert best_of([look(1, 0.6, ratio=1.05), look(2, 0.9, ratio=1.05)], max_error_rise=0.02) == 1
-    assert best_of([look(1, None, 0.2), look(2, None, 0.1)], max_error_rise=0.02) == 0
+def test_the_best_look_is_one_whose_error_has_not_risen() -> None:
+    def best(*looks: HeldOutLook) -> int:
+        return best_of(looks, max_error_rise=0.02, rows=1000)
+
+    assert best(look(1, 0.6, 0.1), look(2, 0.8, 0.1), look(3, 0.8, 0.2)) == 2
+    assert best(look(1, 0.6), look(2, 0.9, ratio=1.05)) == 0
+    assert best(look(1, 0.6, ratio=1.05), look(2, 0.9, ratio=1.05)) == 1
+    assert best(look(1, None, 0.2), look(2, None, 0.1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "accuracies", "best"),
+    [
+        (40, (1.0, 0.975), 1),  # a single row
+        (40, (1.0, 0.95), 0),
+        (40, (0.8, 0.75), 1),  # a standard error is 0.063
+        (400, (0.8, 0.75), 0),
+        (3, (1.0, 2 / 3), 1),
+    ],
+)
+def test_looks_that_differ_by_chance_are_told_apart_by_their_margin(
+    rows: int, accuracies: tuple[float, float], best: int
+) -> None:
+    looks = [look(1, accuracies[0], 0.1), look(2, accuracies[1], 0.2)]
+    assert best_of(looks, max_error_rise=0.02, rows=rows) == best
 
 
 def test_a_share_of_the_change_is_looked_at_and_kept_where_that_is_asked_for() -> None:
