@@ -20,7 +20,7 @@ TINY_RECIPE: dict[str, Any] = {
     "anchor_weight": 0.5,
     "preserve_prompts": tuple(random.Random(0).sample(_KNOWN, 96)),
     "preserve_weight": 60.0,
-    "strength": 0.4,
+    "strength": 0.45,
     "ema_decay": 0.9,
     "noise_draws": 4,
     "evaluate_every": 14,
