@@ -31,9 +31,6 @@ from tiny.recipe import RECIPES
 
 RUNS = report.RESULTS / "loop_safety_runs.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "learning"
-CAREFUL = {taste: recipe | {"steps": recipe["steps"] * 2 // 3} for taste, recipe in RECIPES.items()}
-"""The recipes that fit the tastes, cut short: two thirds of the way are enough to tell better from worse."""
-
 UNBOUND: dict[str, Any] = {
     "preserve_prompts": (),
     "strength": 1.0,
@@ -102,7 +99,7 @@ def train(folder: Path, *, most: int) -> None:
 
 
 def _recipe(trial: Trial) -> PreferenceRecipe:
-    careful = CAREFUL[trial[1]]
+    careful = RECIPES[trial[1]]
     return PreferenceRecipe.model_validate(careful | UNBOUND if is_reckless(trial) else careful)
 
 
