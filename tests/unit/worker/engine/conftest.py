@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import torch
+from PIL import Image
 from pydantic import SecretStr
 
 from core.domain.base_model import LoadOptions, ModelHandle
@@ -81,6 +82,20 @@ def engine(alone: Settings) -> Iterator[ImageEngine]:
     engine = ImageEngine(alone, ObjectStore(alone))
     yield engine
     engine.close()
+
+
+def draw_alone(pipeline: Any, plan: GenerationPlan, **more: Any) -> Image.Image:
+    """The picture of a plan by diffusers' own call, with `more` of its inputs."""
+    image: Image.Image = pipeline(
+        plan.prompt,
+        num_inference_steps=plan.steps,
+        guidance_scale=plan.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(plan.seed),
+        width=plan.width,
+        height=plan.height,
+        **more,
+    ).images[0]
+    return image
 
 
 def handle_of(folder: Path) -> ModelHandle:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
 from core.domain.base_model import ModelFamily
 from core.domain.errors import InvalidInput, JobFailure, JobStopped, ModelUnusable
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
-from tests.unit.worker.engine.conftest import handle_of
+from tests.unit.worker.engine.conftest import draw_alone, handle_of
 from worker.engine.image_engine import ImageEngine
 from worker.engine.other_model import call, inputs_for
 
@@ -34,15 +33,7 @@ def plan(make_plan: MakePlan) -> GenerationPlan:
 
 def alone(folder: Path, plan: GenerationPlan) -> np.ndarray:
     pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-    image = pipeline(
-        plan.prompt,
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(plan.seed),
-        width=plan.width,
-        height=plan.height,
-    ).images[0]
-    return np.asarray(image)
+    return np.asarray(draw_alone(pipeline, plan))
 
 
 def test_it_draws_what_diffusers_draws(engine: ImageEngine, lcm_folder: Path, plan: GenerationPlan) -> None:

@@ -20,7 +20,7 @@ from core.domain.errors import InvalidInput
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
 from core.infra.settings import Settings
 from tests.tiny_pipeline import save_flux, save_lora, save_sd3
-from tests.unit.worker.engine.conftest import handle_of
+from tests.unit.worker.engine.conftest import draw_alone, handle_of
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.image_engine import ImageEngine
 from worker.engine.inspection import inspect_pipeline
@@ -73,15 +73,7 @@ class Bench:
             maker = SchedulerMaker(pipeline.scheduler.config, is_flow=True)
             pipeline.scheduler = maker.make(plan.scheduler, steps=plan.steps, seed=plan.seed)
         with torch.inference_mode():
-            image = pipeline(
-                plan.prompt,
-                num_inference_steps=plan.steps,
-                guidance_scale=plan.guidance_scale,
-                generator=torch.Generator("cpu").manual_seed(plan.seed),
-                width=plan.width,
-                height=plan.height,
-                **more,
-            ).images[0]
+            image = draw_alone(pipeline, plan, **more)
         return np.asarray(image, dtype=int)
 
 
