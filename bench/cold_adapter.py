@@ -21,7 +21,8 @@ from bench import model, report
 from bench.claim import Claim, write
 from bench.lora_file import KINDS, as_asked, save_lora
 from worker.engine.adapter_cache import AdapterCache
-from worker.engine.adapter_row import AdapterRows, mix_of
+from worker.engine.adapter_mix import mix_of
+from worker.engine.adapter_row import AdapterRows
 from worker.engine.adapter_shelf import AdapterShelf
 from worker.engine.pipeline import Pipeline
 

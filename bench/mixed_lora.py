@@ -22,7 +22,7 @@ from bench.claim import Claim, Figures, medians, ratio, take_turns, write
 from bench.lora_file import save_lora
 from bench.peer import Diffusers, Peft, Pictures, counted, load_each
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
-from worker.engine.adapter_row import Mix, Portion
+from worker.engine.adapter_mix import Mix, Portion
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.batch import Batch, Seat
 from worker.engine.family_model import FamilyModel
@@ -171,7 +171,7 @@ class Ours:
             while waiting and len(self._batch) < self._rows:
                 self._join(*waiting.popleft(), ended)
             self._batch.tick()
-        return [np.asarray(ended[seed].result, dtype=np.float32) / 255 for seed in sorted(ended)]
+        return [np.asarray(ended[seed].result(), dtype=np.float32) / 255 for seed in sorted(ended)]
 
     def _join(self, seed: int, mix: Mix, ended: dict[int, Picture]) -> None:
         plan = self._plan.model_copy(update={"seed": seed})

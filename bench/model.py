@@ -86,7 +86,9 @@ def folder_of(name: str) -> Path:
     folder = FOLDER / name
     if not folder.exists():
         part = folder.with_suffix(".part")
-        build(SHAPES[name]).to(SHAPES[name].dtype).save_pretrained(part)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # billions of random numbers
+            built = build(SHAPES[name])
+        built.to(SHAPES[name].dtype).save_pretrained(part)
         part.rename(folder)
     return folder
 

@@ -79,13 +79,22 @@ def parse_source(source: str) -> ModelSource:
 
 
 class LoadOptions(Specification):
-    """How a worker loads the model. `auto` takes bfloat16 or float16 on a CUDA device, float32 elsewhere."""
+    """How a worker loads the model. `auto` takes bfloat16 or float16 on a CUDA device, float32 elsewhere.
+
+    `attention` is the kernel that is tried first; where it cannot, another one does. On a CUDA device only, `compile`
+    has the repeated blocks of the denoiser compiled, which takes a minute or two at first, and `cuda_graphs` replays
+    calls where launching their kernels takes longer than running them.
+    """
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     attention_slicing: Bool = False
     vae_tiling: Bool = False
     cpu_offload: Literal["none", "model", "sequential"] = "none"
+    attention: Literal["auto", "flash", "efficient", "cudnn", "math"] = "auto"
+    channels_last: Bool = False
+    compile: Bool = False
+    cuda_graphs: Bool = True
 
 
 class BaseModelSpec(Specification):

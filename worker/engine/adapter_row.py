@@ -1,100 +1,72 @@
 """A LoRA for each row of a batch: what the rows of the next forwards wear, and nothing of it left afterwards."""
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, TypeAlias
+from collections.abc import Hashable, Sequence
+from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from core.domain.generation import ResolvedAdapter
-from core.domain.lora_key import is_of_denoiser
-from worker.engine.adapter_change import Change, LowRank, scales
-from worker.engine.adapter_stack import DenseStack, LowRankStack
-from worker.engine.adapter_weights import AdapterWeights
-from worker.engine.pipeline import Pipeline
+from worker.engine.adapter_mix import Mix, is_mixable
+from worker.engine.adapter_outfit import Outfit, Stack, form_of
+from worker.engine.adapter_stack import LowRankStack
+from worker.engine.pipeline import Pipeline, denoiser_name
 
 _KEPT = 2
-"""Compositions whose stacks are kept. Each holds its own copy of what its rows wear."""
-
-
-@dataclass(frozen=True)
-class Portion:
-    """An adapter with the weights it is worn with, in the denoiser and in the text encoders."""
-
-    weights: AdapterWeights
-    weight: float
-    text_weight: float
-
-    def change(self, name: str) -> tuple[Change, float] | None:
-        """What it does to a module, and how much of it; None where it does nothing."""
-        change = self.weights.layers.get(name) or self.weights.dense.get(name)
-        strength = self.weight if is_of_denoiser(name) else self.text_weight
-        if change is None or (strength == 0 and not scales(change)):
-            return None
-        return change, strength
-
-
-Mix: TypeAlias = tuple[Portion, ...]
-"""What one row wears; () is the bare base."""
-
-
-def mix_of(adapters: Sequence[ResolvedAdapter], weights: Mapping[str, AdapterWeights]) -> Mix:
-    """The mix that a request asks for, `weights` by digest. Of an adapter named twice the weights add up."""
-    mix: dict[str, Portion] = {}
-    for adapter in adapters:
-        known = mix.get(adapter.sha256, Portion(weights[adapter.sha256], 0.0, 0.0))
-        mix[adapter.sha256] = Portion(
-            known.weights, known.weight + adapter.weight, known.text_weight + adapter.text_encoder_weight
-        )
-    return tuple(mix.values())
-
-
-def text_state(mix: Mix) -> Hashable:
-    """What prompts' embeddings depend on: equal for mixes under which the text encoders say the same."""
-    return tuple((portion.weights, portion.text_weight) for portion in mix if portion.weights.changes_text)
-
-
-def is_mixable(mix: Mix) -> bool:
-    """Whether rows that wear something else may be in the same batch."""
-    return all(portion.weights.is_mixable for portion in mix)
+"""Outfits whose stacks are kept. Each holds its own copy of what its rows wear."""
 
 
 class AdapterRows:
     """Dresses the rows of a pipeline's forwards. For one thread only.
 
     Where nobody wears anything a module is as it was, hooks and all. Base weights are never touched.
+
+    Args:
+        pipeline: Whose modules are dressed.
+        is_compiled: Parts of it are; what was compiled knows of hooks that were there, and of no other.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._modules: dict[str, nn.Module] = {
+    def __init__(self, pipeline: Pipeline, *, is_compiled: bool = False) -> None:
+        self._modules: dict[str, nn.Linear | nn.Conv2d] = {
             f"{component}.{path}": module
             for component in pipeline._lora_loadable_modules
             for path, module in getattr(pipeline, component).named_modules()
             if isinstance(module, nn.Linear | nn.Conv2d)
         }
-        self._known: OrderedDict[tuple[Mix, ...], dict[str, _Worn]] = OrderedDict()
-        self._worn: tuple[Mix, ...] = ()
-        self._hooks: list[RemovableHandle] = []
+        self._dtype: torch.dtype = getattr(pipeline, denoiser_name(pipeline)).dtype
+        self._device: torch.device = pipeline._execution_device
+        self._known: OrderedDict[tuple[Mix, ...], Outfit] = OrderedDict()
+        self._worn: Outfit | None = None
+        self._hooks = {name: _Hook() for name in self._modules}
+        self._handles: list[RemovableHandle] = []
+        self._stay = is_compiled
+        if is_compiled:
+            for name, module in self._modules.items():
+                module.register_forward_hook(self._hooks[name])
 
     def wear(self, mixes: Sequence[Mix]) -> None:
         """From now on row i of every input wears `mixes[i]`; a single one is worn by all rows, however many.
 
         Cheap where nothing changes. Raises ValueError: rows with different mixes, and one of them is not mixable.
         """
-        worn = tuple(mixes)
-        if all(mix == worn[0] for mix in worn):
-            worn = worn[:1]
-        elif not all(is_mixable(mix) for mix in worn):
-            raise ValueError("An adapter that is not of low rank takes a batch of its own.")
-        if not any(worn):
-            worn = ()
-        if worn != self._worn:
+        worn = reduced(mixes)
+        if worn != (self._worn.worn if self._worn else ()):
             self._take_off()
-            self._put_on(worn)
+            if worn:
+                self._put_on(worn)
+
+    def form(self, mixes: Sequence[Mix]) -> Hashable:
+        """Equal for mixes that one outfit can be exchanged for; None where something has to be worked out."""
+        return form_of(reduced(mixes))
+
+    def hand_over(self) -> Outfit | None:
+        """Take everything off; what was worn is from now on in the care of who asked."""
+        outfit = self._worn
+        self._take_off()
+        if outfit is not None:
+            del self._known[outfit.worn]
+        return outfit
 
     def forget(self) -> None:
         """Take everything off, and keep no copy of what was worn."""
@@ -102,19 +74,25 @@ class AdapterRows:
         self._known.clear()
 
     def _put_on(self, worn: tuple[Mix, ...]) -> None:
-        if worn:
-            if worn not in self._known:
-                self._make_room(worn)
-                self._known[worn] = self._compose(worn)
-            self._known.move_to_end(worn)
-            for name, each in self._known[worn].items():
-                self._hooks.append(self._modules[name].register_forward_hook(each))
-        self._worn = worn
+        if worn not in self._known:
+            self._make_room(worn)
+            self._known[worn] = Outfit(worn, dtype=self._dtype, device=self._device)
+        self._known.move_to_end(worn)
+        self._worn = self._known[worn]
+        for name, stack in self._worn.stacks.items():
+            hook, module = self._hooks[name], self._modules[name]
+            hook.stack, hook.rows = stack, self._worn.rows
+            if not self._stay:
+                self._handles.append(module.register_forward_hook(hook))
+            elif isinstance(stack, LowRankStack):
+                stack.prepare(module.weight)
 
     def _take_off(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._worn = [], ()
+        for name in self._worn.stacks if self._worn else ():
+            self._hooks[name].stack = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._worn = [], None
 
     def _make_room(self, worn: tuple[Mix, ...]) -> None:
         # What is worked out is as large as the modules it changes.
@@ -123,43 +101,28 @@ class AdapterRows:
         while len(self._known) >= _KEPT:
             self._known.popitem(last=False)
 
-    def _compose(self, worn: tuple[Mix, ...]) -> dict[str, "_Worn"]:
-        parts = worn[:: _rows_of_a_part(worn)]
-        names = {
-            name
-            for mix in parts
-            for portion in mix
-            for changes in (portion.weights.layers, portion.weights.dense)
-            for name in changes
-        }
-        composed: dict[str, _Worn] = {}
-        for name in names:
-            changes = [[found for portion in mix if (found := portion.change(name))] for mix in parts]
-            if any(changes):
-                composed[name] = _Worn(len(worn), _stack(changes))
-        return composed
+
+class _Hook:
+    """The forward hook of one module: adds what its rows wear now."""
+
+    def __init__(self) -> None:
+        self.stack: Stack | None = None
+        self.rows = 1
+
+    def __call__(self, module: nn.Linear | nn.Conv2d, args: tuple[Any, ...], output: Any) -> Any:
+        if self.stack is None:
+            return output
+        # Compiled, it would be for this number of rows only.
+        if not torch.compiler.is_compiling() and self.rows > 1 and len(args[0]) != self.rows:
+            raise RuntimeError(f"{self.rows} rows are dressed, and {len(args[0])} came.")
+        return self.stack(module, args, output)
 
 
-class _Worn:
-    """The forward hook of one module in one composition."""
-
-    def __init__(self, rows: int, stack: Callable[..., Any]) -> None:
-        self._rows = rows
-        self._stack = stack
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if self._rows > 1 and len(args[0]) != self._rows:
-            raise RuntimeError(f"{self._rows} rows are dressed, and {len(args[0])} came.")
-        return self._stack(module, args, output)
-
-
-def _rows_of_a_part(worn: tuple[Mix, ...]) -> int:
-    """How many rows one after the other always wear the same, as the two of a guided picture do."""
-    return math.gcd(*(len(list(run)) for _, run in groupby(worn)))
-
-
-def _stack(changes: Sequence[Sequence[tuple[Change, float]]]) -> LowRankStack | DenseStack:
-    low_rank = [[(change, weight) for change, weight in part if isinstance(change, LowRank)] for part in changes]
-    if [len(part) for part in low_rank] == [len(part) for part in changes]:
-        return LowRankStack(low_rank)
-    return DenseStack(changes[0])
+def reduced(mixes: Sequence[Mix]) -> tuple[Mix, ...]:
+    """What is worn, once where all rows wear the same; nothing where nobody wears anything."""
+    worn = tuple(mixes)
+    if all(mix == worn[0] for mix in worn):
+        worn = worn[:1]
+    elif not all(is_mixable(mix) for mix in worn):
+        raise ValueError("An adapter that is not of low rank takes a batch of its own.")
+    return worn if any(worn) else ()

@@ -10,6 +10,9 @@ from torch.nn import functional
 from core.domain.errors import AdapterUnusable
 from worker.engine.adapter_change import Biased, Change, LowRank, worn_weight
 
+_RANK_STEP = 8
+"""On a GPU, whose products of halves take eight at a time."""
+
 
 class LowRankStack:
     """Products of low rank, different ones for each part of a batch; a forward hook of a Linear or a Conv2d.
@@ -22,38 +25,56 @@ class LowRankStack:
         self._parts = parts
         self._down: Tensor | None = None
         self._up: Tensor | None = None
+        self._is_lent = False
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """`output` with the changes added, in place where it can be."""
-        down, up = self._stacks(output)
+        self.prepare(output)
+        assert self._down is not None
+        assert self._up is not None
         inputs = args[0].to(output.dtype)
         if isinstance(module, nn.Conv2d):
-            return _add_to_convolution(module, inputs, output, down, up)
-        parts = len(down)
-        flat = output.reshape(parts, -1, output.shape[-1])
-        inner = torch.bmm(inputs.reshape(parts, -1, inputs.shape[-1]), down.transpose(1, 2))
-        return flat.baddbmm_(inner, up.transpose(1, 2)).view_as(output)
+            return _add_to_convolution(module, inputs, output, self._down, self._up)
+        return _add_to_linear(inputs, output, self._down, self._up)
 
-    def _stacks(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """(parts, rank, in…) and (parts, out, rank), made when first needed; what has less rank ends in zeros."""
-        if self._down is not None and self._up is not None and self._up.dtype == output.dtype:
-            return self._down, self._up
+    def lend(self, down: Tensor, up: Tensor) -> None:
+        """Stacks (parts, rank, in…) and (parts, out, rank) that somebody else writes to."""
+        self._down, self._up, self._is_lent = down, up, True
+
+    def exchange(self, parts: Sequence[Sequence[tuple[LowRank, float]]]) -> None:
+        """From now on these are worn, of the same ranks and in the same memory."""
+        self._parts = parts
+        if self._down is not None and self._up is not None and not self._is_lent:
+            self._down.zero_()
+            self._up.zero_()
+            self._write()
+
+    def prepare(self, like: Tensor) -> None:
+        """Stack what is worn, on the device and in the numbers of `like`; what has less rank ends in zeros."""
+        if self._down is not None and self._up is not None and self._up.dtype == like.dtype:
+            return
         some = next(change for part in self._parts for change, _ in part)
         rank = max(sum(change.rank for change, _ in part) for part in self._parts)
-        down = output.new_zeros(len(self._parts), rank, *some.down.shape[1:])
-        up = output.new_zeros(len(self._parts), some.up.shape[0], rank)
+        if like.is_cuda:
+            rank += -rank % _RANK_STEP
+        self._down = like.new_zeros(len(self._parts), rank, *some.down.shape[1:])
+        self._up = like.new_zeros(len(self._parts), some.up.shape[0], rank)
+        self._is_lent = False
+        self._write()
+
+    def _write(self) -> None:
+        assert self._down is not None
+        assert self._up is not None
         for index, part in enumerate(self._parts):
             start = 0
             for change, weight in part:
                 end = start + change.rank
-                down[index, start:end].copy_(change.down, non_blocking=True)
+                self._down[index, start:end].copy_(change.down, non_blocking=True)
                 scale = change.scale * weight
                 # Rounded once, after the scale: alpha over rank takes small halves to where they have few digits.
-                scaled = change.up if scale == 1 else change.up.to(output.device).float() * scale
-                up[index, :, start:end].copy_(scaled, non_blocking=True)
+                scaled = change.up if scale == 1 else change.up.to(self._up.device).float() * scale
+                self._up[index, :, start:end].copy_(scaled, non_blocking=True)
                 start = end
-        self._down, self._up = down, up
-        return down, up
 
 
 class DenseStack:
@@ -83,6 +104,13 @@ class DenseStack:
             raise AdapterUnusable("An adapter that is not of low rank needs the model's weights to stay on the device.")
         base = module.weight.detach().to(output.device)
         return (worn_weight(base, self._worn) - base).to(output.dtype)
+
+
+def _add_to_linear(inputs: Tensor, output: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    parts = len(down)
+    flat = output.reshape(parts, -1, output.shape[-1])
+    inner = torch.bmm(inputs.reshape(parts, -1, inputs.shape[-1]), down.transpose(1, 2))
+    return flat.baddbmm_(inner, up.transpose(1, 2)).view_as(output)
 
 
 def _add_to_convolution(module: nn.Conv2d, inputs: Tensor, output: Tensor, down: Tensor, up: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -22,10 +24,32 @@ from worker.engine.adapter_change import (
 )
 from worker.engine.adapter_file import read_file
 from worker.engine.adapter_key import ModuleParts, parts_of
+from worker.engine.device_copy import upload
 from worker.engine.pipeline import Pipeline, is_out_of_memory
 
 _ALIGNMENT = 16  # bytes; no tensor begins inside another one's word
 _LEAST_FILLED = 0.95  # of the memory that is kept
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tensors of an adapter lie among its `size` numbers, which are all of one kind."""
+
+    size: int
+    places: tuple[tuple[str, int, torch.Size, int, torch.Size], ...]
+    """By module: where its `down` begins, and its shape, and the same of its `up`."""
+
+    def views(self, name: str, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """A module's stacks (parts, rank, in…) and (parts, out, rank) in the numbers of each part (parts, size)."""
+        down, down_shape, up, up_shape = self._by_name[name]
+        return (
+            memory[:, down : down + down_shape.numel()].unflatten(1, down_shape),
+            memory[:, up : up + up_shape.numel()].unflatten(1, up_shape),
+        )
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[int, torch.Size, int, torch.Size]]:
+        return {name: (down, down_shape, up, up_shape) for name, down, down_shape, up, up_shape in self.places}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +78,43 @@ class AdapterWeights:
         """Whether prompts are understood differently under it."""
         return not all(is_of_denoiser(name) for changes in (self.layers, self.dense) for name in changes)
 
+    @cached_property
+    def form(self) -> str:
+        """Equal for adapters that differ in numbers only, and in what they are scaled by."""
+        shapes = [(name, change.down.shape, change.up.shape) for name, change in sorted(self.layers.items())]
+        return sha256(repr(self.layout or shapes).encode()).hexdigest()
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """None where its numbers are of several kinds, or some change is not of low rank."""
+        if self.numbers is None:
+            return None
+        first = self.numbers.storage_offset()
+
+        def place(tensor: Tensor) -> tuple[int, torch.Size]:
+            return int(tensor.storage_offset() - first), tensor.shape
+
+        return Layout(
+            len(self.numbers),
+            tuple((name, *place(change.down), *place(change.up)) for name, change in self.layers.items()),
+        )
+
+    @cached_property
+    def numbers(self) -> Tensor | None:
+        """All of them as they lie in memory, where they are of one kind."""
+        tensors = [tensor for change in self.layers.values() for tensor in tensors_of(change)]
+        if self.dense or len({tensor.dtype for tensor in tensors}) != 1:
+            return None
+        size = tensors[0].element_size()
+        first = min(tensor.storage_offset() for tensor in tensors)
+        end = max(tensor.storage_offset() + tensor.numel() for tensor in tensors)
+        return self.memory[first * size : end * size].view(tensors[0].dtype)
+
     def to(self, device: torch.device) -> "AdapterWeights":
         """The same on another device, copied in one piece; itself if it is there."""
         if self.memory.device == device:
             return self
-        memory = self.memory.to(device, non_blocking=True)
+        memory = upload(self.memory, device)
         layers = {name: moved(change, lambda tensor: _at(memory, tensor)) for name, change in self.layers.items()}
         dense = {name: moved(change, lambda tensor: _at(memory, tensor)) for name, change in self.dense.items()}
         return AdapterWeights(layers, dense, memory)

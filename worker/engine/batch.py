@@ -1,6 +1,5 @@
 """Pictures at work: at every tick one call of a network answers all that ask the same."""
 
-import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from worker.engine.picture import Picture
 from worker.engine.pipeline import free_memory, is_out_of_memory
 from worker.engine.question import Question
 from worker.engine.room import Room
+from worker.engine.stopwatch import Stopwatch
 from worker.engine.turn import Turn, Waiting
 
 
@@ -54,6 +54,7 @@ class Batch:
     def __init__(self, room: Room, *, make_room: Callable[[], bool] = lambda: False) -> None:
         self._room, self._make_room = room, make_room
         self._turn = Turn()
+        self._stopwatch = Stopwatch(room.device)
         self._seats: list[Seat] = []
         self._ticks = 0
 
@@ -77,9 +78,8 @@ class Batch:
             return
         seats = {_waiting(seat): seat for seat in self._seats}
         chosen = self._turn.choose(list(seats), room=self._room.rows)
-        start = time.perf_counter()
-        self._answer([seats[each] for each in chosen], chosen[0].shape)
-        self._turn.charge(chosen, seconds=time.perf_counter() - start)
+        with self._stopwatch.timing(lambda seconds: self._turn.charge(chosen, seconds=seconds)):
+            self._answer([seats[each] for each in chosen], chosen[0].shape)
         self._let_go()
 
     def dismiss(self) -> None:

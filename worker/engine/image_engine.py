@@ -17,7 +17,7 @@ from core.domain.holding import Holding
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from worker.engine.adapter_cache import AdapterCache
-from worker.engine.adapter_row import is_mixable, mix_of
+from worker.engine.adapter_mix import is_mixable, mix_of
 from worker.engine.adapter_shelf import AdapterShelf
 from worker.engine.batch import Batch, Seat
 from worker.engine.family_model import FamilyModel
@@ -98,7 +98,7 @@ class ImageEngine:
                 request.future,
                 lambda: self._begin(request, loaded, init_image, on_step=lambda done: on_step(done, total)),
             )
-            return self._await(request.future, should_stop=should_stop)
+            return [bring() for bring in self._await(request.future, should_stop=should_stop)]
 
     def inspect(
         self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
@@ -221,7 +221,9 @@ class ImageEngine:
         folder = fetch_model(model, settings=self._settings, store=self._store)
         pipeline = load_pipeline(folder, model.options, device=self._settings.device)
         facts = inspect_pipeline(pipeline, folder)
-        return OtherModel(pipeline, facts) if facts.family is ModelFamily.OTHER else FamilyModel(pipeline, facts)
+        if facts.family is ModelFamily.OTHER:
+            return OtherModel(pipeline, facts)
+        return FamilyModel(pipeline, facts, model.options)
 
 
 def _smallest_plan(model: ModelHandle, facts: ModelFacts) -> GenerationPlan:

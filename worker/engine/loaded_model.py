@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,12 +12,15 @@ from PIL import Image
 from core.domain.base_model import ModelFacts
 from core.domain.errors import JobFailure
 from core.domain.generation import GenerationPlan
-from worker.engine.adapter_row import Mix
+from worker.engine.adapter_mix import Mix
+from worker.engine.device_copy import Download
 from worker.engine.picture import Relay
 from worker.engine.pipeline import Pipeline
 from worker.engine.question import WHOLE, Question
 
-Paint = Callable[[], Image.Image]
+Drawn: TypeAlias = Callable[[], Image.Image]
+"""Brings an image from the device that draws it, and waits for it: for the thread that asked. See `drawn`."""
+Paint: TypeAlias = Callable[[], Drawn]
 """Makes one image, in a Picture."""
 _WHOLE = Relay(None, WHOLE)
 
@@ -61,7 +64,6 @@ class LoadedModel(ABC):
                 "callback_on_step_end_tensor_inputs": [],
                 # On the CPU, so that a seed means the same noise on every device.
                 "generator": torch.Generator("cpu").manual_seed(plan.seed + index),
-                "output_type": "np",
             }
             for index in range(plan.num_images)
         ]
@@ -87,21 +89,23 @@ def in_one_go(paint: Paint) -> Paint:
     return partial(_WHOLE, paint)
 
 
-def answer_whole(question: Question) -> Image.Image:
+def answer_whole(question: Question) -> Drawn:
     """The image that was asked for in one go."""
-    image: Image.Image = question.arguments[0]()
+    image: Drawn = question.arguments[0]()
     return image
 
 
-def to_picture(pixels: np.ndarray, plan: GenerationPlan) -> Image.Image:
-    """Pixels (height, width, 3) from 0 to 1, as the image of a plan.
+def drawn(pixels: torch.Tensor, plan: GenerationPlan) -> Drawn:
+    """Pixels (height, width, 3) from 0 to 1, as the image of a plan. Bringing it raises JobFailure: not finite."""
+    download = Download(pixels)
 
-    Raises:
-        JobFailure: they are not finite.
-    """
-    if not np.isfinite(pixels).all():
-        raise JobFailure(f"{plan.scheduler} in {plan.steps} steps gave numbers that are no picture.")
-    return Image.fromarray((pixels * 255).round().astype(np.uint8))
+    def bring() -> Image.Image:
+        found = download.fetch().float().numpy()
+        if not np.isfinite(found).all():
+            raise JobFailure(f"{plan.scheduler} in {plan.steps} steps gave numbers that are no picture.")
+        return Image.fromarray((found * 255).round().astype(np.uint8))
+
+    return bring
 
 
 def fitted(image: Image.Image, plan: GenerationPlan) -> Image.Image:

@@ -5,12 +5,13 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+import torch
 from PIL import Image
 
 from core.domain.errors import InvalidInput, JobFailure, LorikeetError, ModelUnusable
 from core.domain.generation import GenerationPlan
-from worker.engine.adapter_row import Mix
-from worker.engine.loaded_model import LoadedModel, Paint, answer_whole, fitted, in_one_go, to_picture
+from worker.engine.adapter_mix import Mix
+from worker.engine.loaded_model import Drawn, LoadedModel, Paint, answer_whole, drawn, fitted, in_one_go
 from worker.engine.pipeline import is_out_of_memory
 from worker.engine.question import Question
 
@@ -26,7 +27,10 @@ class OtherModel(LoadedModel):
         init_image: Image.Image | None,  # noqa: ARG002  # and one with an image
         inputs: Sequence[dict[str, Any]],
     ) -> list[Paint]:
-        return [in_one_go(partial(self._paint, plan, inputs_for(self.pipeline, plan, each))) for each in inputs]
+        return [
+            in_one_go(partial(self._paint, plan, inputs_for(self.pipeline, plan, each | {"output_type": "np"})))
+            for each in inputs
+        ]
 
     def answer(self, questions: Sequence[Question], wears: Sequence[Mix]) -> list[Any]:  # noqa: ARG002
         """See LoadedModel."""
@@ -35,10 +39,10 @@ class OtherModel(LoadedModel):
     def forget_adapters(self) -> None:
         """There are none."""
 
-    def _paint(self, plan: GenerationPlan, inputs: dict[str, Any]) -> Image.Image:
-        drawn = call(self.pipeline, lambda: self.pipeline(**inputs).images[0])
+    def _paint(self, plan: GenerationPlan, inputs: dict[str, Any]) -> Drawn:
+        image = call(self.pipeline, lambda: self.pipeline(**inputs).images[0])
         # Some of them draw sizes of their own.
-        return fitted(drawn if isinstance(drawn, Image.Image) else to_picture(drawn, plan), plan)
+        return lambda: fitted(image if isinstance(image, Image.Image) else drawn(torch.from_numpy(image), plan)(), plan)
 
 
 def inputs_for(pipeline: Any, plan: GenerationPlan, wanted: Mapping[str, Any]) -> dict[str, Any]:

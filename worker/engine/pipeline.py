@@ -2,6 +2,8 @@
 
 import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +20,7 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.domain.base_model import LoadOptions
 from core.domain.errors import JobFailure, ModelUnusable, OutOfMemory
@@ -37,6 +40,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "StableDiffusionPipeline": {"safety_checker": None, "requires_safety_checker": False},
     "StableDiffusionXLPipeline": {"add_watermarker": False},
 }
+_ATTENTION = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+_FORMS_OF_A_BLOCK = 64
 _ALLOCATION_FAILURES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -84,6 +94,28 @@ def image_to_image(pipeline: Pipeline) -> ImageToImage:
 def denoiser_name(pipeline: Pipeline) -> str:
     """Which part of a pipeline of a family removes the noise: its UNet or its transformer."""
     return "unet" if hasattr(pipeline, "unet") else "transformer"
+
+
+def compile_blocks(denoiser: Any, *, backend: str = "inductor") -> bool:
+    """Have the blocks compiled that a denoiser repeats, when they are first called; whether it has any."""
+    if not denoiser._repeated_blocks:
+        return False
+    # Each width, each kind of batch and each kind of what is worn is a form of its own; beyond 8 they would run plain.
+    torch._dynamo.config.recompile_limit = max(_FORMS_OF_A_BLOCK, torch._dynamo.config.recompile_limit)
+    denoiser.compile_repeated_blocks(backend=backend)
+    return True
+
+
+@contextmanager
+def attention_by(kernel: str) -> Iterator[None]:
+    """Have attention computed by one of LoadOptions' kernels where it can, inside."""
+    if kernel == "auto":
+        yield
+        return
+    first = _ATTENTION[kernel]
+    others = [each for each in _ATTENTION.values() if each is not first]
+    with sdpa_kernel([first, *others], set_priority=True):
+        yield
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -180,6 +212,10 @@ def _place(pipeline: Pipeline, options: LoadOptions, device: torch.device) -> No
         pipeline.enable_attention_slicing()
     if options.vae_tiling and hasattr(pipeline, "vae"):
         pipeline.vae.enable_tiling()
+    if options.channels_last:
+        for name in ("unet", "vae"):
+            if hasattr(pipeline, name):
+                getattr(pipeline, name).to(memory_format=torch.channels_last)
     if options.cpu_offload == "none" or device.type == "cpu":
         pipeline.to(device)
     elif options.cpu_offload == "model":

@@ -1,7 +1,7 @@
 """What a picture asks a network, and how questions of many pictures become one."""
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -44,14 +44,22 @@ class Question:
 
 
 def merge(questions: Sequence[Question]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments and options of the one call that answers questions of one shape; a single one stays as it is."""
+    """Arguments and options of the one call that answers questions of one shape, on the device of their rows.
+
+    Those of a single one stay as they are.
+    """
     first = questions[0]
+    device = next(leaf for leaf in _leaves(first.arguments, first.options) if _is_rows(leaf)).device
+
+    def move(leaf: Any) -> Any:
+        return leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf
+
     if len(questions) == 1:
-        return first.arguments, dict(first.options)
+        return mapped(first.arguments, move), dict(mapped(first.options, move))
     rows = [question.rows for question in questions]
     arguments = _merged([question.arguments for question in questions], rows, None)
     options = _merged([question.options for question in questions], rows, None)
-    return arguments, options
+    return mapped(arguments, move), mapped(options, move)
 
 
 def split(answer: Any, questions: Sequence[Question]) -> list[Any]:
@@ -62,6 +70,15 @@ def split(answer: Any, questions: Sequence[Question]) -> list[Any]:
     if isinstance(answer, Tensor):
         return list(answer.split(rows))
     return list(zip(*(part.split(rows) for part in answer), strict=True))
+
+
+def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tree with each of its leaves changed, in order."""
+    if isinstance(tree, Mapping):
+        return {key: mapped(value, change) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(mapped(value, change) for value in tree)
+    return change(tree)
 
 
 def _is_rows(leaf: Any) -> bool:

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from PIL import Image
-
 from core.domain.errors import JobFailure, JobStopped, OutOfMemory
 from core.domain.generation import GenerationPlan
-from worker.engine.adapter_row import Mix
+from worker.engine.adapter_mix import Mix
+from worker.engine.loaded_model import Drawn
 from worker.engine.picture import Picture
 from worker.engine.pipeline import is_out_of_memory
 
@@ -17,10 +16,10 @@ class Request:
 
     def __init__(self, plan: GenerationPlan, mix: Mix, tenant: str, should_stop: Callable[[], bool]) -> None:
         self.plan, self.mix, self.tenant = plan, mix, tenant
-        self.future: Future[list[Image.Image]] = Future()
+        self.future: Future[list[Drawn]] = Future()
         self._asked_to_stop = should_stop
         self._error: BaseException | None = None
-        self._images: dict[int, Image.Image] = {}
+        self._images: dict[int, Drawn] = {}
         self._left = plan.num_images
 
     def should_stop(self) -> bool:

@@ -16,19 +16,19 @@ class Room:
     """
 
     def __init__(self, *, most_rows: int, device: torch.device) -> None:
-        self._most_rows, self._device = most_rows, device
+        self._most_rows, self.device = most_rows, device
         self._row_bytes: dict[Hashable, float] = {}
         self._bounds: dict[Hashable, int] = {}
 
     def rows(self, shape: Hashable) -> int:
         """The most rows that a call of this shape may have now."""
         bound = self._bounds.get(shape, self._most_rows)
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             return bound
         if shape not in self._row_bytes:
             return min(bound, _FIRST_ROWS)
-        free, _ = torch.cuda.mem_get_info(self._device)
-        unused = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return max(1, min(bound, int((1 - _KEPT_FREE) * (free + unused) / max(self._row_bytes[shape], 1.0))))
 
     def shrink(self, shape: Hashable, rows: int) -> None:
@@ -38,11 +38,11 @@ class Room:
     @contextmanager
     def measuring(self, shape: Hashable, rows: int) -> Iterator[None]:
         """Watch what a call of so many rows takes."""
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             yield
             return
-        torch.cuda.reset_peak_memory_stats(self._device)
-        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
         yield
-        taken = (torch.cuda.max_memory_allocated(self._device) - before) / rows
+        taken = (torch.cuda.max_memory_allocated(self.device) - before) / rows
         self._row_bytes[shape] = max(taken, self._row_bytes.get(shape, 0.0))

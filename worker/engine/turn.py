@@ -56,8 +56,9 @@ class Turn:
         return chosen
 
     def charge(self, answered: Sequence[Waiting], *, seconds: float) -> None:
-        """Count what a call took, for the one whose turn it was."""
-        self._clocks[answered[0].tenant] += seconds
+        """Count what a call took, for the one whose turn it was; who has left since has no clock any more."""
+        if answered[0].tenant in self._clocks:
+            self._clocks[answered[0].tenant] += seconds
 
     def _admit(self, tenants: set[str]) -> None:
         known = [clock for tenant, clock in self._clocks.items() if tenant in tenants]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.domain.errors import AdapterUnusable, InvalidInput
 from core.domain.generation import GenerationDefaults, GenerationPlan, OutputFormat, ResolvedAdapter
-from worker.engine.adapter_row import Mix, mix_of
+from worker.engine.adapter_mix import Mix, mix_of
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.batch import Batch, Seat
 from worker.engine.loaded_model import LoadedModel
@@ -160,7 +160,7 @@ class _Sitting:
     def _take(self, task: Task, picture: Picture) -> None:
         if picture.error is not None:
             raise picture.error
-        self.pictures[task] = picture.result
+        self.pictures[task] = picture.result()
         self._on_picture()
 
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from core.domain.errors import JobStopped
 from core.domain.generation import GenerationDefaults, ResolvedAdapter
 from core.domain.preference import PreferenceRow
-from worker.engine.adapter_row import AdapterRows, mix_of
+from worker.engine.adapter_mix import mix_of
+from worker.engine.adapter_row import AdapterRows
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.denoiser import Condition, Denoiser
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors

@@ -39,7 +39,7 @@ def test_what_differs_in_size_length_or_kind_does_not_share_one() -> None:
 def test_alone_nothing_is_touched() -> None:
     question = ask()
     arguments, options = merge([question])
-    assert arguments is question.arguments
+    assert all(found is given for found, given in zip(arguments, question.arguments, strict=True))
     assert options == question.options
     answer = (torch.zeros(2),)
     assert split(answer, [question])[0] is answer
