@@ -10,17 +10,19 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench import cold_adapter, latency, mixed_lora, report
+from bench import cold_adapter, latency, mixed_lora, report, speed
 
 MODELS, REHEARSED = ("sd15", "sdxl"), ("mini", "mini-xl")
 WORKLOADS = ("rows-r16", "rows-r64", "uniform", "zipf")
 Bench = Callable[[Sequence[str]], None]
 BENCHES: dict[Bench, tuple[str, ...]] = {
+    speed.main: ("--options", "as it comes", "without graphs", "channels last", "compiled"),
     mixed_lora.main: ("--workloads", *WORKLOADS, "--steps", "8"),
     cold_adapter.main: (),
     latency.main: (),
 }
 QUICK: dict[Bench, tuple[str, ...]] = {
+    speed.main: ("--kinds", "r16 attention", "--images", "2", "--sizes", "2", "--steps", "1", "--rows", "2"),
     mixed_lora.main: ("--workloads", "rows-r16", "zipf", "--steps", "1", "--rows", "2", "--requests", "2"),
     cold_adapter.main: ("--kinds", "r16 attention"),
     latency.main: ("--requests", "2"),

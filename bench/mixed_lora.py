@@ -21,6 +21,7 @@ from bench import model, report
 from bench.claim import Claim, Figures, medians, ratio, take_turns, write
 from bench.lora_file import save_lora
 from bench.peer import Diffusers, Peft, Pictures, counted, load_each
+from core.domain.base_model import LoadOptions
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from worker.engine.adapter_mix import Mix, Portion
 from worker.engine.adapter_weights import read_adapter
@@ -107,6 +108,8 @@ class Arena:
         files = {number: save_lora(folder, pipeline, kind=kind, seed=number) for number in set(chosen)}
         self.wanted = [files[number] for number in chosen]
         self.ours = Ours(pipeline, plan, folder=model.folder_of(name), rows=asked.rows)
+        unrecorded = LoadOptions(cuda_graphs=False)  # what is replayed is not seen
+        self.counted = Ours(pipeline, plan, folder=model.folder_of(name), rows=asked.rows, options=unrecorded)
         self.mixes = self.ours.read(self.wanted)
         size = pictures_of_a_batch(asked)
         self.peft = Peft(model.load(name, device=asked.device), plan, wanted=self.wanted, rows=size)
@@ -142,17 +145,19 @@ class Arena:
     def bound(self) -> float:
         """What the FLOPs of the LoRAs leave of a bare batch."""
         with flops() as bare:
-            self.ours.draw([()] * self._size)
+            self.counted.draw([()] * self._size)
         with flops() as mixed:
-            self.ours.draw(self.mixes[: self._size])
+            self.counted.draw(self.mixes[: self._size])
         return bare.get_total_flops() / mixed.get_total_flops()
 
 
 class Ours:
     """The engine's own batch, driven by one thread as the engine's is."""
 
-    def __init__(self, pipeline: Any, plan: GenerationPlan, *, folder: Path, rows: int) -> None:
-        self.loaded = FamilyModel(pipeline, inspect_pipeline(pipeline, folder))
+    def __init__(
+        self, pipeline: Any, plan: GenerationPlan, *, folder: Path, rows: int, options: LoadOptions | None = None
+    ) -> None:
+        self.loaded = FamilyModel(pipeline, inspect_pipeline(pipeline, folder), options or LoadOptions())
         self._plan, self._rows = plan, rows
         self._batch = Batch(Room(most_rows=rows, device=self.loaded.device))
 

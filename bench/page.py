@@ -20,6 +20,7 @@ SINGLE = {
 }
 """Benches with one ratio: by their row, the file and what it says."""
 TABLES = {
+    1: ("speed_*", "images/s of the engine ÷ the best bare loop", "bench.speed"),
     2: ("mixed_lora_*", "images/s with another LoRA on each row ÷ a bare batch", "bench.mixed_lora"),
     3: ("mixed_lora_*", "images/s over 100 LoRAs ÷ the best of the others", "bench.mixed_lora"),
     4: ("cold_adapter_*", "extra ms of a cold LoRA ÷ reading and copying it", "bench.cold_adapter"),
@@ -28,6 +29,8 @@ TABLES = {
     10: ("adapter_memory", "memory of LoRAs ÷ their files, and its growth", "bench.adapter_memory"),
 }
 """Benches with claims: by their row, the files, what they say, and the command."""
+ALSO = {2: ("speed_*",), 10: ("speed_*",)}
+"""Other files with claims of a row."""
 GPU = "the same with models as large as Stable Diffusion 1.5 and XL, on a GPU"
 
 
@@ -43,7 +46,7 @@ def figures(results: Path) -> str:
     for row in sorted(SINGLE.keys() | TABLES.keys()):
         lines += _lines_of(row, results)
     if not any(results.glob("*_cuda.json")):
-        lines.append(_missing("2 to 6", GPU, "bench.gpu"))
+        lines.append(_missing("1 to 6", GPU, "bench.gpu"))
     return _table(_HEAD, lines)
 
 
@@ -65,9 +68,10 @@ def _lines_of(row: int, results: Path) -> Iterator[tuple[str, ...]]:
         name, figure = SINGLE[row]
         path = results / f"{name}.json"
         yield _single(row, figure, _read(path)) if path.exists() else _missing(str(row), figure, f"bench.{name}")
-    else:
+    if row in TABLES:
         pattern, figure, command = TABLES[row]
-        found = [line for path in sorted(results.glob(f"{pattern}.json")) for line in _claims(row, _read(path))]
+        paths = [path for each in (pattern, *ALSO.get(row, ())) for path in sorted(results.glob(f"{each}.json"))]
+        found = [line for path in paths for line in _claims(row, _read(path))]
         yield from found or [_missing(str(row), figure, command)]
 
 

@@ -1,13 +1,12 @@
 """On a CUDA device pictures are what diffusers draws of them alone, whatever their mates."""
 
-import gc
 import hashlib
 import random
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -121,22 +120,6 @@ def test_options_change_the_speed_alone(
     assert np.abs(draw(engine, model, plan) - draw(engine, changed, plan)).max() <= 1
 
 
-def test_where_memory_runs_out_fewer_share_a_call(
-    engine: ImageEngine, models: dict[str, ModelHandle], make_plan: MakePlan
-) -> None:
-    model = models["sd"]
-    plan = make_plan(width=2048, height=2048, num_images=6, steps=2, guidance_scale=1.0)
-    gc.collect()
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 6 * 2**30) / total)
-    try:
-        assert draw(engine, model, plan).shape == (6, 2048, 2048, 3)
-        assert draw(engine, model, make_plan()).shape == (1, 32, 32, 3)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-
-
 def test_copies_go_beside_what_is_computed() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     memory = torch.arange(2**20, dtype=torch.int32).pin_memory()
@@ -144,8 +127,13 @@ def test_copies_go_beside_what_is_computed() -> None:
     assert Download(there * 2).fetch().equal(memory * 2)
 
 
-def test_half_numbers_are_close(engine: ImageEngine, models: dict[str, ModelHandle], make_plan: MakePlan) -> None:
-    plan, model = make_plan(num_images=4), models["sd"]
-    for dtype in ("bfloat16", "float16"):
-        half = ModelHandle(model.id, dtype, model.source, None, LoadOptions(dtype=dtype, device="cuda"))
-        assert np.abs(draw(engine, model, plan) - draw(engine, half, plan)).mean() <= 4
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_numbers_are_those_of_diffusers(
+    dtype: Literal["bfloat16", "float16"], engine: ImageEngine, models: dict[str, ModelHandle], make_plan: MakePlan
+) -> None:
+    plan, model = make_plan(), models["sd"]
+    options = LoadOptions(dtype=dtype, device="cuda")
+    expected = alone(load_pipeline(Path(model.source), options), plan)
+    half = ModelHandle(model.id, dtype, model.source, None, options)
+    for _ in range(3):  # replayed at last
+        assert np.abs(draw(engine, half, plan)[0] - expected).max() <= 1
