@@ -31,6 +31,7 @@ class CountsView(BaseModel):
     pairs: int
     likes: int
     dislikes: int
+    flip_rate: float = Field(default=0.0, description="share of opinions that is believed to be mistaken")
 
 
 class UpdateUrls(BaseModel):
@@ -187,11 +188,14 @@ def data_view(page: DataPage) -> TrainingDataView:
 def report_page(account: Account, findings: Findings, sheet_png: bytes | None) -> ReportPage:
     """A report as the page that `render` makes of it."""
     update, adapter, training = account.update, account.adapter, findings.training
-    name = adapter.ref if adapter else "an adapter that was deleted"
+    name = adapter.ref if adapter else f"no adapter, {update.status}"
+    course = (
+        f"{training.steps} steps, step {training.best_step} is kept; {training.stop_reason}" if training else "none"
+    )
     facts = [
         ("started because", str(update.reason.get("because", ""))),
         ("training data", update.manifest_sha256 or ""),
-        ("training", f"{training.steps} steps, step {training.best_step} is kept; {training.stop_reason}"),
+        ("training", course),
         ("created", f"{update.created_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     return ReportPage(
@@ -203,18 +207,18 @@ def report_page(account: Account, findings: Findings, sheet_png: bytes | None) -
         report=findings.evaluation,
         verdict=findings.verdict,
         losses=findings.losses,
-        looks=[(look.step, look.accuracy) for look in training.looks if look.accuracy is not None],
+        looks=[(look.step, look.accuracy) for look in training.looks if look.accuracy is not None] if training else [],
         sheet_png=sheet_png,
     )
 
 
 class ReportView(BaseModel):
-    """What was found out about an update's candidate."""
+    """What was found out about an update's candidate; null where it did not come so far."""
 
     update: ModelUpdateView
-    training: PreferenceReport
-    evaluation: EvaluationReport
-    verdict: Verdict
+    training: PreferenceReport | None
+    evaluation: EvaluationReport | None
+    verdict: Verdict | None
     contact_sheet: str | None = Field(description="where the pictures of both sides are")
 
 

@@ -20,20 +20,23 @@ class ArmWork(Specification):
 
 
 def find_fault(challenger: ArmWork, incumbent: ArmWork, policy: RolloutPolicy) -> str | None:
-    """Why the challenger has to go at once, as a sentence; None where nothing is wrong or too little is known."""
-    if min(challenger.jobs, incumbent.jobs) < MIN_JOBS:
+    """Why the challenger has to go at once, as a sentence; None where nothing is wrong or too little is known.
+
+    Where too few jobs did without the challenger, as when it serves everybody, jobs are expected not to fail.
+    """
+    if challenger.jobs < MIN_JOBS:
         return None
+    if incumbent.jobs < MIN_JOBS:
+        return _failing(challenger, ArmWork(), policy)
     return _failing(challenger, incumbent, policy) or _slow(challenger, incumbent, policy)
 
 
 def _failing(challenger: ArmWork, incumbent: ArmWork, policy: RolloutPolicy) -> str | None:
-    usual = incumbent.failed / incumbent.jobs
+    usual = incumbent.failed / incumbent.jobs if incumbent.jobs else 0.0
     if lower_bound(challenger.failed, challenger.jobs, z=_Z) <= usual + policy.max_failure_rise:
         return None
-    return (
-        f"{challenger.failed} of {challenger.jobs} jobs with the challenger failed, "
-        f"and {incumbent.failed} of {incumbent.jobs} without it."
-    )
+    beside = f", and {incumbent.failed} of {incumbent.jobs} without it" if incumbent.jobs else ""
+    return f"{challenger.failed} of {challenger.jobs} jobs with the challenger failed{beside}."
 
 
 def _slow(challenger: ArmWork, incumbent: ArmWork, policy: RolloutPolicy) -> str | None:

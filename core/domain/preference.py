@@ -41,8 +41,10 @@ class PreferenceRecipe(Recipe):
     target_gradient: Annotated[Float, Field(gt=0, lt=0.5)] = Field(
         default=0.2, description="mean gradient factor that an automatic beta aims at"
     )
-    flip_rate: Annotated[Float, Field(ge=0, lt=0.5)] = Field(
-        default=0.0, description="share of choices believed to be mistaken (conservative DPO)"
+    flip_rate: Annotated[Float, Field(ge=0, lt=0.5)] | None = Field(
+        default=None,
+        description="share of choices believed to be mistaken (conservative DPO); "
+        "when left out, how often raters disagree with others on the same pictures",
     )
     sft_weight: Annotated[Float, Field(ge=0, le=100)] = Field(
         default=0.05, description="weight of the denoising error of liked and chosen pictures"

@@ -1,6 +1,6 @@
 """How far each user can be believed: how often the user agrees with what others say of the same pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.domain.agreement import Vote, agreements
@@ -15,6 +15,9 @@ _BELIEVED_VOTES = 4
 
 _LEAST_WEIGHT = 0.05
 
+_TELLING_VOTES = 20
+_MOST_MISTAKEN = 0.4
+
 
 @dataclass(frozen=True)
 class Rater:
@@ -28,6 +31,15 @@ class Rater:
         """1 for somebody who is always right, near 0 for a coin; between them as 2p - 1 of a cautious estimate of p."""
         estimate = (self.agreement * self.overlap + _BELIEVED * _BELIEVED_VOTES) / (self.overlap + _BELIEVED_VOTES)
         return max(_LEAST_WEIGHT, 2 * estimate - 1)
+
+
+def flip_rate(raters: Iterable[Rater]) -> float:
+    """Share of opinions that are believed to be mistaken: how seldom raters agree with others. 0 where few can tell."""
+    compared = [rater for rater in raters if rater.overlap]
+    votes = sum(rater.overlap for rater in compared)
+    if votes < _TELLING_VOTES:
+        return 0.0
+    return round(min(_MOST_MISTAKEN, sum(rater.overlap * (1 - rater.agreement) for rater in compared) / votes), 2)
 
 
 def rate(judgements: Sequence[Judgement]) -> Mapping[str, Rater]:

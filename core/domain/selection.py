@@ -11,7 +11,7 @@ from core.domain.model_update import Split
 from core.domain.opinion import Exclusion, Judgement, Opinion, Reasons, Rule
 from core.domain.policy import SelectionPolicy
 from core.domain.preference import PreferenceKind, PreferenceManifest, PreferenceRow
-from core.domain.rater import Rater, rate, untrusted
+from core.domain.rater import Rater, flip_rate, rate, untrusted
 from core.domain.rating import judge
 from core.domain.selection_rule import bursts, comments, contradictions, duplicates, excess, foreign, unavailable
 
@@ -28,12 +28,14 @@ class Selection:
     """The rows that train or are held out, and for all other feedback the rule that left it out.
 
     `sources[i]` are the ids of the feedback that row i is made of: two where a pair was read out of two ratings.
+    `flip_rate` is the share of them that is believed to be mistaken.
     """
 
     rows: tuple[PreferenceRow, ...]
     sources: tuple[tuple[UUID, ...], ...]
     exclusions: tuple[Exclusion, ...]
     raters: int
+    flip_rate: float
 
     @property
     def manifest(self) -> PreferenceManifest:
@@ -91,11 +93,13 @@ def select(opinions: Iterable[Opinion], policy: SelectionPolicy) -> Selection:
     doubted = untrusted(kept, raters, min_overlap=policy.min_overlap, min_agreement=policy.min_agreement)
     kept = sieve.keep(kept, Rule.RATER, doubted)
     kept = sieve.keep(kept, Rule.CAP, excess(kept, per_user=policy.max_per_user, share=policy.max_user_share))
+    heard = sorted({each.user_ref for each in kept})
     return Selection(
         rows=tuple(_rows(kept, weigh(kept, raters), policy.held_out_share)),
         sources=tuple(each.sources for each in kept),
         exclusions=tuple(sieve.exclusions),
-        raters=len({each.user_ref for each in kept}),
+        raters=len(heard),
+        flip_rate=flip_rate(raters[user] for user in heard),
     )
 
 

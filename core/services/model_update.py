@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.domain.base_model import ModelStatus
 from core.domain.errors import Conflict, NotFound
 from core.domain.model_update import AT_WORK, ModelUpdateStatus, UpdateTrigger
 from core.domain.policy import PolicyDecision, Standing, UpdatePolicy, decide
@@ -22,7 +21,7 @@ from core.services import policy as policies
 from core.services import rollout as rollouts
 from core.services.settlement import let_in, take_pair, turn_down
 from core.services.terms import Terms
-from core.services.training import untrainable
+from core.services.training import cannot_learn
 from core.services.update_planning import Cause, TooLittle, plan
 
 _SELECT_AGAIN_SECONDS = 600.0
@@ -54,9 +53,9 @@ def consider(
     now = policies.standing(session, **pair, with_volume=False)
     decision = decide(policy, now)
     model = models.get(session, tenant_id=tenant_id, model_id=model_id)
-    if not decision.due or model.status != ModelStatus.READY or _is_too_early(session, now, **pair):
+    if not decision.due or _is_too_early(session, now, **pair):
         return None
-    if reason := untrainable(model):
+    if reason := cannot_learn(model):
         policies.note(session, PolicyDecision(due=False, waiting_for=(reason,)), now, **pair)
         return None
     cause = Cause(
@@ -113,9 +112,7 @@ def trigger(
     if replay := terms.find_replay(session):
         return _of_job(session, replay.job.id)
     model = models.get(session, tenant_id=tenant_id, model_id=model_id)
-    if model.status != ModelStatus.READY:
-        raise Conflict(f"The base model {model.name} is not ready; its status is {model.status}.")
-    if reason := untrainable(model):
+    if reason := cannot_learn(model):
         raise Conflict(f"No update can start: {reason}.")
     lock.take(session, "learning", tenant_id, model_id)
     policy = policies.get(session, tenant_id=tenant_id, model_id=model_id, default=settings.update_policy)

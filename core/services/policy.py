@@ -13,7 +13,7 @@ from core.domain.policy import PolicyDecision, Standing, UpdatePolicy, decide
 from core.infra.repository import base_model as base_models
 from core.infra.repository import policy as policies
 from core.services import model as models
-from core.services.training import check_targets
+from core.services.training import cannot_learn, check_targets
 
 _QUIET_SECONDS = 1.0
 """Looks of one moment find the same, and their rows would wait for each other."""
@@ -78,13 +78,15 @@ def look(session: Session, *, tenant_id: UUID, model_id: UUID, default: UpdatePo
     Raises:
         NotFound: no such base model, or another tenant's own.
     """
-    models.get(session, tenant_id=tenant_id, model_id=model_id)
+    model = models.get(session, tenant_id=tenant_id, model_id=model_id)
     policy = get(session, tenant_id=tenant_id, model_id=model_id, default=default)
     now = standing(session, tenant_id=tenant_id, model_id=model_id)
     decision = decide(policy, now)
     row = policies.row(session, tenant_id=tenant_id, model_id=model_id)
     kept = row.decision if row else None
-    if decision.due and kept and (selected := kept.get("selected")):
+    if reason := cannot_learn(model):
+        decision = PolicyDecision(due=False, waiting_for=(reason, *decision.waiting_for))
+    elif decision.due and kept and (selected := kept.get("selected")):
         decision = PolicyDecision(due=False, waiting_for=(selected["missing"],))
     return Look(policy=policy, standing=now, decision=decision, decided_at=row.decided_at if row else None)
 

@@ -53,9 +53,13 @@ def _opinion(row: Any, model_id: UUID) -> Opinion:
         rating=row.rating,
         tags=tuple(row.tags),
         created_at=row.created_at,
-        is_available=all(getattr(row, f"{side}_type") == RATED_TYPE for side in sides),
+        is_available=all(_is_there(row, side) for side in sides),
         is_foreign=any(getattr(row, f"{side}_model_id") != model_id for side in sides),
     )
+
+
+def _is_there(row: Any, side: str) -> bool:
+    return getattr(row, f"{side}_type") == RATED_TYPE and getattr(row, f"{side}_lost_at") is None
 
 
 def _picture(row: Any, side: str) -> Picture:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from core.domain.base_model import TRAINABLE
+from core.domain.base_model import TRAINABLE, ModelStatus
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import Conflict, InvalidInput, NotFound, OwnershipLost
 from core.domain.generation import GenerationDefaults
@@ -77,6 +77,13 @@ def untrainable(model: StableDiffusion) -> str | None:
     if model.family in TRAINABLE:
         return None
     return f"{model.name} is of the family {model.family}; only {', '.join(TRAINABLE)} can be trained"
+
+
+def cannot_learn(model: StableDiffusion) -> str | None:
+    """Why no update of a base model can start now, whatever its users say; None where one can."""
+    if model.status != ModelStatus.READY:
+        return f"{model.name} is not ready; its status is {model.status}"
+    return untrainable(model)
 
 
 def check_targets(recipe: Recipe, modules: Mapping[str, Sequence[int]]) -> None:

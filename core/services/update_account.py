@@ -96,27 +96,23 @@ def _read_offset(cursor: str | None) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Everything that was found out about an update's candidate; `losses` are (step, loss)."""
+    """Everything that was found out about an update's candidate, as far as it came; `losses` are (step, loss)."""
 
-    training: PreferenceReport
-    evaluation: EvaluationReport
-    verdict: Verdict
+    training: PreferenceReport | None
+    evaluation: EvaluationReport | None
+    verdict: Verdict | None
     losses: Sequence[tuple[int, float]]
 
 
 def findings(session: Session, update: ModelUpdate) -> Findings:
-    """What the training saw, what the evaluation found, and the verdict.
-
-    Raises:
-        NotFound: the update has not been evaluated.
-    """
-    if update.report is None or update.verdict is None or update.trained is None or update.job_id is None:
-        raise NotFound(f"The update has no report: it is {update.status}, and was not evaluated.")
-    metrics = trainings.metrics_of(session, job_id=update.job_id, after_step=0, limit=_MOST_METRICS)
+    """What the training saw, what the evaluation found, and the verdict; None where it did not come so far."""
+    metrics = (
+        trainings.metrics_of(session, job_id=update.job_id, after_step=0, limit=_MOST_METRICS) if update.job_id else []
+    )
     return Findings(
-        training=PreferenceReport.model_validate(update.trained["report"]),
-        evaluation=EvaluationReport.model_validate(update.report),
-        verdict=Verdict.model_validate(update.verdict),
+        training=PreferenceReport.model_validate(update.trained["report"]) if update.trained else None,
+        evaluation=EvaluationReport.model_validate(update.report) if update.report else None,
+        verdict=Verdict.model_validate(update.verdict) if update.verdict else None,
         losses=[(each.step, each.loss) for each in metrics],
     )
 
@@ -125,14 +121,18 @@ def file_of(session: Session, update: ModelUpdate, *, kind: str) -> Artifact:
     """A file that the update's job stored, by its type: `contact_sheet`, `model_card`.
 
     Raises:
-        NotFound: it has none.
+        NotFound: it has none, or it was deleted because feedback behind it was withdrawn.
     """
     found = updates.artifact_of(session, job_id=update.job_id, kind=kind) if update.job_id else None
+    if update.erased_at is not None:
+        raise NotFound("The update's files were deleted: feedback that it was trained on was withdrawn.")
     if found is None:
         raise NotFound(f"The update has no {kind.replace('_', ' ')}; it is {update.status}.")
     return found
 
 
 def sheet_of(session: Session, update: ModelUpdate) -> Artifact | None:
-    """The contact sheet, where one was drawn."""
+    """The contact sheet, where one was drawn and still is."""
+    if update.erased_at is not None:
+        return None
     return updates.artifact_of(session, job_id=update.job_id, kind="contact_sheet") if update.job_id else None

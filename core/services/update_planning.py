@@ -124,6 +124,7 @@ def _counts(selection: Selection) -> dict[str, Any]:
         "excluded": len(selection.exclusions),
         "excluded_by": dict(Counter(str(each.rule) for each in selection.exclusions)),
         "raters": selection.raters,
+        "flip_rate": selection.flip_rate,
         "pairs": selection.pairs,
         "likes": selection.likes,
         "dislikes": selection.dislikes,
@@ -134,6 +135,8 @@ def _planned(
     session: Session, update: ModelUpdate, model: StableDiffusion, policy: UpdatePolicy, *, is_clean_retrain: bool
 ) -> UpdatePlan:
     recipe, counts, name = policy.recipe, update.reason["counts"], adapter_name(model, policy)
+    if recipe.flip_rate is None:
+        recipe = recipe.model_copy(update={"flip_rate": counts["flip_rate"]})
     assert update.manifest_sha256 is not None
     return UpdatePlan(
         spec=recipe,

@@ -1,6 +1,6 @@
 """What a worker reads and writes while a model update runs. Every write is fenced by its claim."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from core.domain.update_plan import UpdatePlan
 from core.infra.repository import job as jobs
 from core.infra.repository import model_update as updates
 from core.infra.repository import rollout as rollouts
+from core.infra.repository import selection as selection_rows
 from core.infra.table import Adapter, ModelUpdate, StableDiffusion
 from core.services import selection as selections
 from core.services.run import Claim
@@ -64,6 +65,11 @@ def read_manifest(session: Session, plan: UpdatePlan) -> PreferenceManifest:
     if manifest.digest != plan.dataset_digest:
         raise DatasetUnusable("The training data is not what the update was planned with.")
     return manifest
+
+
+def lose(session: Session, image_ids: Collection[UUID]) -> None:
+    """Remember that pictures are gone from the store, or not what they were: no later update selects them."""
+    selection_rows.mark_lost(session, image_ids=image_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

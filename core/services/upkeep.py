@@ -1,6 +1,7 @@
 """The clockwork's verbs: take back what was dropped, ring for what waits, remove what is old. Any number may run."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 from sqlalchemy import func
@@ -11,7 +12,9 @@ from core.domain.job import KINDS_OF_WORKER, MAX_CRASHES, JobKind, JobStatus, Wo
 from core.domain.object_key import job_prefix
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
+from core.infra.repository import adapter as adapters
 from core.infra.repository import job as jobs
+from core.infra.repository import model_update as updates
 from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
@@ -91,8 +94,29 @@ def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) ->
     """
     old = jobs.old_terminal(session, older_than=retention, limit=_BATCH)
     for job in old:
-        for key, _ in list(store.list(job_prefix(job_id=job.id))):
-            store.delete(key)
+        _delete_objects(store, job.id)
         withdrawals.remove_rows_of(session, job_id=job.id)
         session.delete(job)
     return len(old)
+
+
+def erase_taken_back(session: Session, *, store: ObjectStore) -> int:
+    """Delete the files of updates that hold withdrawn feedback, once they serve nobody; how many.
+
+    Their rows stay, for the lineage of pictures that were drawn before.
+    """
+    erased = 0
+    for update in withdrawals.erasable(session, limit=_BATCH):
+        adapter = updates.adapter_of(session, update_id=update.id)
+        if adapter is not None and adapters.is_in_use(session, adapter):
+            continue
+        if update.job_id is not None:
+            _delete_objects(store, update.job_id)
+        update.erased_at = func.now()
+        erased += 1
+    return erased
+
+
+def _delete_objects(store: ObjectStore, job_id: UUID) -> None:
+    for key, _ in list(store.list(job_prefix(job_id=job_id))):
+        store.delete(key)

@@ -46,7 +46,8 @@ def withdraw(session: Session, *, tenant_id: UUID, feedback_id: UUID) -> Withdra
 
 
 def withdraw_user(session: Session, *, tenant_id: UUID, user_ref: str) -> Withdrawal:
-    """Take back all that a user ever said; nothing happens where that is nothing."""
+    """Take back all that a user ever said, and the user's name from requests; fine where that is nothing."""
+    withdrawals.blank_user(session, tenant_id=tenant_id, user_ref=user_ref)
     return _withdraw(session, tenant_id=tenant_id, user_ref=user_ref, subject=None)
 
 

@@ -82,14 +82,22 @@ def test_a_champion_goes_in_one_call_and_comes_back_in_one(learned: Learned) -> 
     assert reasons[-2:] == ["we liked it better before", "no, we did not"]
 
 
-def test_choices_by_coin_make_no_champion(found: Found) -> None:
+def test_choices_by_coin_and_a_hostile_user_make_no_champion(found: Found) -> None:
+    """Nearly a third of all opinions are of one who wants the worse picture; more than a fair share of them is cut."""
     community, coin = found("coin"), random.Random(1)
     choices = community.choices(range(WISHES // 2), judge=lambda one, other: coin.choice((-1, 1)))
-    recipe = POLICY["recipe"] | {"steps": 20}
-    community.set_policy(min_new_labels=len(choices), many_new_labels=len(choices), recipe=recipe)
+    worse = community.choices(range(WISHES // 2, WISHES // 2 + 5), judge=lambda one, other: -WARM.compare(one, other))
+    choices += [Choice("mallory", each.chosen, each.rejected) for each in worse]
+    community.set_policy(
+        min_new_labels=len(choices),
+        many_new_labels=len(choices),
+        recipe=POLICY["recipe"] | {"steps": 20},
+        selection=POLICY["selection"] | {"max_user_share": 0.1},
+    )
     community.say(choices)
     wait_until(community.updates)
     [update] = community.updates()
+    assert set(update["counts"]["excluded_by"]) == {"cap"}
     update = community.settled(update["id"])
     assert (update["status"], update["verdict"]["decision"]) == ("rejected", "reject")
     assert any(gate["passed"] is False for gate in update["verdict"]["gates"])

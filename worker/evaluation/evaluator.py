@@ -110,7 +110,13 @@ class _Work:
         serves, taste, unrelated = self._draw()
         self._say("asking the scorers")
         device = pick_device(setting.device if setting.options.device == "auto" else setting.options.device)
-        panel = Panel(evidence, paths=setting.scorer_paths, device=device, confidence=setting.confidence)
+        panel = Panel(
+            evidence,
+            paths=setting.scorer_paths,
+            device=device,
+            confidence=setting.confidence,
+            on_look=lambda: self._say("asking the scorers"),
+        )
         report = EvaluationReport(
             champion=(setting.champion_ref or setting.champion.name) if setting.champion else None,
             held_out_rows=len(held_out),
@@ -140,14 +146,18 @@ class _Work:
         if not rows:
             self._notes.append("There is no held-out opinion to measure accuracy on.")
             return None, None
-        self._say(f"reading {len(rows)} held-out opinions")
         setting = self._setting
+
+        def should_stop() -> bool:
+            self._say(f"reading {len(rows)} held-out opinions")
+            return False
+
         reader = RewardReader(
             load_pipeline(setting.model_folder, setting.options, device=setting.device),
             rows,
             setting.pictures,
             defaults=setting.defaults,
-            should_stop=self._watch.should_stop,
+            should_stop=should_stop,
         )
         try:
             mine = self._agreement(reader, self._candidate)

@@ -1,6 +1,6 @@
 """The scorers of one evaluation, each beside how often it sides with opinions it has not seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from worker.evaluation import comparison
 from worker.evaluation.clip_scorer import load_scorers
 from worker.evaluation.easel import Drawn
 from worker.evaluation.opinion import Scored, agreement
-from worker.evaluation.scorer import RuleScorer, Scorer
+from worker.evaluation.scorer import RuleScorer, Scorer, Watched
 from worker.evaluation.taste_probe import TasteProbe
 
 
@@ -29,11 +29,18 @@ class Evidence:
 class Panel:
     """The rule scorer, a taste probe fitted to the training opinions, and CLIP models where they are configured.
 
-    `notes` say which could not be had, and which do not speak for the users.
+    `notes` say which could not be had, and which do not speak for the users. `on_look` is called before every picture
+    that one of them looks at.
     """
 
     def __init__(
-        self, evidence: Evidence, *, paths: Mapping[str, Path], device: torch.device, confidence: float
+        self,
+        evidence: Evidence,
+        *,
+        paths: Mapping[str, Path],
+        device: torch.device,
+        confidence: float,
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self._confidence = confidence
         loaded, self.notes = load_scorers(paths, device=device)
@@ -43,7 +50,7 @@ class Panel:
         except ValueError as error:
             self.notes.append(f"There is no taste probe: {error}.")
         self._members: list[tuple[Scorer, Interval | None]] = []
-        for scorer in scorers:
+        for scorer in (Watched(each, on_look) for each in scorers):
             found = None
             if scorer.measures is Measure.PREFERENCE:
                 found = agreement(_scored(scorer, evidence), confidence=confidence)

@@ -1,6 +1,6 @@
 """Scorers: what is said of pictures, each behind one small interface."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from PIL import Image
@@ -26,6 +26,26 @@ class Scorer(Protocol):
     def score(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         """A figure for each picture beside its prompt, all of which it can judge."""
         ...
+
+
+class Watched:
+    """A scorer that looks at one picture after the other, and tells `on_look` before each that it goes on."""
+
+    def __init__(self, scorer: Scorer, on_look: Callable[[], None]) -> None:
+        self.name, self.measures = scorer.name, scorer.measures
+        self._scorer, self._on_look = scorer, on_look
+
+    def can_judge(self, prompt: str) -> bool:
+        """See Scorer."""
+        return self._scorer.can_judge(prompt)
+
+    def score(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """See Scorer."""
+        found: list[float] = []
+        for picture, prompt in zip(pictures, prompts, strict=True):
+            self._on_look()
+            found += self._scorer.score([picture], [prompt])
+        return found
 
 
 class RuleScorer:

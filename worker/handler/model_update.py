@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
 from core.domain.adapter import AdapterManifest
-from core.domain.errors import AdapterUnusable, NotFound
+from core.domain.errors import AdapterUnusable, DatasetUnusable, NotFound
 from core.domain.evaluation import judge
 from core.domain.generation import ResolvedAdapter
 from core.domain.model_card import CardFacts, model_card
@@ -85,14 +86,28 @@ class _Update:
         self._say("reading the training data")
         with self._runtime.database.transaction() as session:
             self.manifest = update_run.read_manifest(session, self._plan)
+        self._fetch_pictures()
+        self._say("fetching the base model")
+        self._model_folder = fetch_model(self._run.model, settings=self._runtime.settings, store=self._runtime.store)
+
+    def _fetch_pictures(self) -> None:
+        """All of them, so that every one that is lost is known, and left out of the next update."""
         refs = {ref.sha256: ref for row in self.manifest.rows for ref in (row.picture, row.rejected) if ref}
+        lost: dict[UUID, DatasetUnusable] = {}
         for number, (sha256, ref) in enumerate(refs.items(), 1):
             self._pictures[sha256] = path = self._folder / "picture" / f"{sha256}.png"
             name = f"The image {ref.image_id} of the training data"
-            fetch_picture(self._runtime, ref.object_key, path, sha256=sha256, name=name)
+            try:
+                fetch_picture(self._runtime, ref.object_key, path, sha256=sha256, name=name)
+            except DatasetUnusable as error:
+                lost[ref.image_id] = error
             self._say(f"fetching picture {number} of {len(refs)}")
-        self._say("fetching the base model")
-        self._model_folder = fetch_model(self._run.model, settings=self._runtime.settings, store=self._runtime.store)
+        if lost:
+            with self._runtime.database.transaction() as session:
+                update_run.lose(session, lost)
+            first = next(iter(lost.values())).message
+            others = f" In all {len(lost)} pictures are lost." if len(lost) > 1 else ""
+            raise DatasetUnusable(f"{first}{others} The next update leaves out what was said of it.")
 
     def find_trained(self) -> Trained | None:
         """What an earlier run has trained, its files brought here; None where they are not to be had."""

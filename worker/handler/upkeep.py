@@ -35,6 +35,7 @@ def tick(runtime: Runtime, *, count: int) -> None:
     if count % _SELDOM == 0:
         retention = timedelta(days=settings.retention_days)
         _attempt(runtime, upkeep.forget)
+        _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
         _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
 
 

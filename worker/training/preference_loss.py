@@ -86,7 +86,7 @@ class PreferenceLoss:
         zero = zero_point(batch.part(rewards)[0])
         each = torch.cat(
             [
-                dpo_loss(chosen, rejected, beta=beta, flip_rate=recipe.flip_rate),
+                dpo_loss(chosen, rejected, beta=beta, flip_rate=recipe.flip_rate or 0.0),
                 kto_loss(single, batch.signs, zero=zero, beta=beta),
             ]
         )

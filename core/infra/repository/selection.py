@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from core.infra.repository.among import is_among
@@ -47,9 +47,15 @@ def opinions(
 
 
 def _picture(artifact: Any, job: Any, name: str) -> Sequence[Any]:
-    columns = ("id", "object_key", "sha256", "perceptual_hash", "type")
+    columns = ("id", "object_key", "sha256", "perceptual_hash", "type", "lost_at")
     found = [getattr(artifact, column).label(f"{name}_{column}") for column in columns]
     return [*found, job.base_model_id.label(f"{name}_model_id")]
+
+
+def mark_lost(session: Session, *, image_ids: Collection[UUID]) -> None:
+    session.execute(
+        update(Artifact).where(Artifact.id.in_(image_ids), Artifact.lost_at.is_(None)).values(lost_at=func.now())
+    )
 
 
 def add_training_data(session: Session, *, rows: Sequence[dict[str, Any]]) -> None:

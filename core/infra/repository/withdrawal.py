@@ -7,10 +7,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, cast, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from core.domain.adapter import AdapterStage
+from core.domain.model_update import IN_FLIGHT
 from core.infra.repository import job as jobs
 from core.infra.repository.among import is_among
 from core.infra.table import Adapter, Artifact, Job, ModelUpdate, TrainingData, TrainingExclusion, UserFeedback
 
+_SERVING = (AdapterStage.CHAMPION, AdapterStage.CANARY)
 _PSEUDONYM = literal("withdrawn:").concat(cast(func.gen_random_uuid(), String))
 
 
@@ -72,6 +75,32 @@ def take_back(session: Session, row: ModelUpdate, *, clean_within: timedelta | N
         row.clean_by = func.coalesce(ModelUpdate.clean_by, func.now() + clean_within)
     session.flush()
     session.refresh(row)
+
+
+def erasable(session: Session, *, limit: int) -> Sequence[ModelUpdate]:
+    """Locked updates that hold withdrawn feedback and will neither be replaced nor serve any more, files and all."""
+    query = (
+        select(ModelUpdate)
+        .outerjoin(Adapter, Adapter.model_update_id == ModelUpdate.id)
+        .where(
+            ModelUpdate.taken_back_at.is_not(None),
+            ModelUpdate.erased_at.is_(None),
+            ModelUpdate.clean_by.is_(None),
+            ModelUpdate.status.not_in(IN_FLIGHT),
+            or_(Adapter.id.is_(None), Adapter.stage.not_in(_SERVING)),
+        )
+    )
+    return session.scalars(query.limit(limit).with_for_update(of=ModelUpdate, skip_locked=True)).all()
+
+
+def blank_user(session: Session, *, tenant_id: UUID, user_ref: str) -> None:
+    """Take a user's name out of the requests that were made for that user."""
+    session.execute(
+        update(Job)
+        .where(Job.tenant_id == tenant_id, Job.spec["user_ref"].as_string() == user_ref)
+        .values(spec=Job.spec.op("-")("user_ref")),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def remove_rows_of(session: Session, *, job_id: UUID) -> None:

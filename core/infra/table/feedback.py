@@ -97,7 +97,8 @@ class ModelUpdate(Base):
 
     `policy` is the policy as it was, `reason` the numbers that made it due, `trained` the report and the files of the
     training, `report` what the evaluation found. `taken_back_at` is set when feedback in its training data was
-    withdrawn; `clean_by` is when an update without it has to have replaced it, None once that is so.
+    withdrawn; `clean_by` is when an update without it has to have replaced it, None once that is so; `erased_at` is
+    when its files were deleted for it.
     """
 
     __tablename__ = "model_update"
@@ -134,6 +135,7 @@ class ModelUpdate(Base):
     decide_by: Mapped[datetime | None]
     taken_back_at: Mapped[datetime | None]
     clean_by: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
 

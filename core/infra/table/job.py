@@ -84,7 +84,7 @@ class Artifact(Base):
     """A file that a job made; it exists for others from the commit of its row.
 
     `arm` and `rollout_id` say on which side of which live comparison a picture was drawn. `perceptual_hash` is alike
-    for pictures that look alike.
+    for pictures that look alike. `lost_at` is when it was found to be gone from the store, or not what it was.
     """
 
     __tablename__ = "artifact"
@@ -117,6 +117,7 @@ class Artifact(Base):
     perceptual_hash: Mapped[str | None] = mapped_column(Text)
     rollout_id: Mapped[UUID | None] = mapped_column(ForeignKey("rollout.id", use_alter=True), index=True)
     arm: Mapped[str | None] = mapped_column(Text)
+    lost_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
 
     job: Mapped[Job] = relationship(back_populates="artifacts")

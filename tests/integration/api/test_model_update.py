@@ -160,6 +160,8 @@ def test_a_model_of_a_family_that_is_not_trained_learns_nothing(tenant: Tenancy,
         )
     assert started is None
     assert tenant.get("/api/model-updates").json()["items"] == []
+    decision = tenant.get(policy).json()["decision"]
+    assert not decision["due"] and "of the family flux" in decision["waiting_for"][0]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +192,10 @@ class Page(HTMLParser):
 
 def test_the_report_is_json_and_a_page_and_a_card(tenant: Tenancy) -> None:
     choose(tenant, 4)
-    early = tenant.get(f"/api/model-updates/{the_update(tenant)['id']}/report")
-    assert (early.status_code, early.json()["code"]) == (404, "not_found")
-    assert "was not evaluated" in early.json()["detail"]
+    early = f"/api/model-updates/{the_update(tenant)['id']}/report"
+    told = tenant.get(early).json()
+    assert [told[part] for part in ("training", "evaluation", "verdict", "contact_sheet")] == [None] * 4
+    assert "No verdict yet" in tenant.get(f"{early}.html").text
     tenant.post(f"/api/model-updates/{the_update(tenant)['id']}/cancel")
     url = evaluated(tenant, Decision.REJECT, reason="Accuracy <0.5> & falling.")
     shown = tenant.get(url).json()

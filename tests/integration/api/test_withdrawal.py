@@ -89,6 +89,35 @@ def test_a_user_is_forgotten(tenant: Tenancy, outputs: list[dict[str, Any]], use
     assert (again.status_code, again.json()["withdrawn"]) == (200, 0)
 
 
+def test_requests_made_for_a_user_forget_the_name(tenant: Tenancy) -> None:
+    tenant.register_model()
+    body = {"prompt": "a star", "user_ref": "ann"}
+    job_id = tenant.post("/api/generate", json=body).json()["id"]
+    assert tenant.call("DELETE", "/api/users/ann/feedback").status_code == 200
+    with tenant.runtime.database.transaction() as session:
+        assert "user_ref" not in session.get_one(Job, job_id).spec
+
+
+@pytest.mark.parametrize(
+    ("stage", "draws"), [(AdapterStage.RETIRED, False), (AdapterStage.REJECTED, False), (AdapterStage.CHAMPION, True)]
+)
+def test_what_learned_from_it_draws_no_more_once_it_does_not_serve(
+    tenant: Tenancy, outputs: list[dict[str, Any]], stage: AdapterStage, draws: bool
+) -> None:
+    said = like(tenant, outputs[0])
+    update = trained(tenant, ModelUpdateStatus.PROMOTED, stage)
+    body = {"prompt": "a star", "adapters": [{"ref": "learned@1"}]}
+    assert tenant.post("/api/generate", json=body).status_code == 202
+    tenant.call("DELETE", f"/api/feedback/{said}")
+    answer = tenant.post("/api/generate", json=body)
+    assert answer.status_code == (202 if draws else 422)
+    if not draws:
+        [problem] = answer.json()["errors"]
+        assert problem["field"] == "adapters.0.ref"
+        assert problem["message"] == "learned@1 was trained on feedback that has been withdrawn since"
+    assert read(tenant, update).taken_back_at is not None
+
+
 def test_who_is_anothers_stays(tenant: Tenancy, stranger: Tenancy, outputs: list[dict[str, Any]]) -> None:
     said = like(tenant, outputs[0])
     assert stranger.call("DELETE", f"/api/feedback/{said}").status_code == 404

@@ -80,6 +80,22 @@ def test_what_was_taken_back_is_replaced_on_the_clock(clock: Clock) -> None:
     assert clock.updates()[0].clean_by is None
 
 
+def test_files_that_hold_what_was_withdrawn_go_once_they_serve_nobody(clock: Clock) -> None:
+    clock.loop.champion()
+    [tainted] = clock.updates()
+    key = f"job/{tainted.job_id}/1/checkpoint/4/state"
+    clock.runtime.store.put(key, b"weights", content_type="x")
+    clock.loop.withdraw("user-1")
+    clock.tick(31)
+    assert clock.updates()[0].erased_at is None and clock.runtime.store.size(key) is not None
+    clock.loop.finish(clock.loop.claim(), Decision.PROMOTE)
+    clock.tick(31)
+    tainted, clean = clock.updates()
+    assert tainted.erased_at is not None and clock.runtime.store.size(key) is None
+    assert clean.erased_at is None
+    assert clock.loop.adapter(tainted.id).stage == "retired"
+
+
 def test_pictures_outlive_their_retention_while_somebodys_word_on_them_stands(clock: Clock) -> None:
     clock.loop.champion()
     judged = clock.count("job", "kind = 'generation'")

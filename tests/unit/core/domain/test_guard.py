@@ -24,8 +24,10 @@ def test_a_fault_is_a_sentence(challenger: ArmWork, fault: str | None) -> None:
     assert fault is None or fault in (found or "")
 
 
-def test_an_incumbent_without_jobs_is_no_yardstick() -> None:
-    assert find_fault(ArmWork(jobs=100, failed=100), ArmWork(jobs=3), POLICY) is None
+def test_where_a_challenger_serves_everybody_it_is_not_to_fail() -> None:
+    few = ArmWork(jobs=3, failed=3, seconds_per_unit=0.1)
+    assert find_fault(ArmWork(jobs=100, failed=50), few, POLICY) == "50 of 100 jobs with the challenger failed."
+    assert find_fault(ArmWork(jobs=100, failed=5, seconds_per_unit=9.0), few, POLICY) is None
 
 
 def test_the_lower_bound_of_a_share() -> None:

@@ -55,6 +55,16 @@ def test_bursts_raters_and_excess() -> None:
     assert [rules(selection).get(each.feedback_id) for each in many] == [Rule.CAP] * 3 + [None] * 6
 
 
+def test_how_often_raters_disagree_is_how_many_choices_are_believed_to_be_mistaken() -> None:
+    users = ("ann", "bob", "cat")
+    agreed = [choice(f"{n} a", f"{n} b", user=user) for n in range(10) for user in users]
+    crossed = [choice(f"{n} d", f"{n} c", user="cat") for n in range(5)]
+    crossed += [choice(f"{n} c", f"{n} d", user=user) for n in range(5) for user in ("ann", "bob")]
+    assert select(agreed, OPEN).flip_rate < 0.1
+    assert 0.1 < select(agreed + crossed, OPEN).flip_rate < 0.3
+    assert select(agreed[:9] + crossed[:3], OPEN).flip_rate == 0.0  # too few to tell
+
+
 def test_nothing_gives_nothing() -> None:
     selection = select([], SelectionPolicy())
     assert (selection.rows, selection.exclusions, selection.raters) == ((), (), 0)
