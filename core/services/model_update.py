@@ -257,6 +257,6 @@ def _stop(session: Session, update: ModelUpdate, *, to: ModelUpdateStatus, reaso
     if update.status == ModelUpdateStatus.AWAITING_APPROVAL:
         turn_down(session, update, adapter, to=to, actor="person", reason=reason)
     elif update.status == ModelUpdateStatus.CANARY and adapter is not None:
-        rollouts.roll_back(session, adapter=adapter, actor="person", reason=reason)
+        rollouts.roll_back(session, adapter=adapter, actor="person", reason=reason, update_ends=to)
     else:
         raise Conflict(f"The update is {update.status}; only a candidate or a canary can be rejected.")

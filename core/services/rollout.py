@@ -89,11 +89,19 @@ def promote_by_hand(session: Session, *, adapter: Adapter, reason: str | None, p
     promote(session, adapter=adapter, actor="person", reason=reason or "promoted by hand", policy=policy)
 
 
-def roll_back(session: Session, *, adapter: Adapter, actor: str, reason: str, to_base: bool = False) -> Adapter | None:
+def roll_back(
+    session: Session,
+    *,
+    adapter: Adapter,
+    actor: str,
+    reason: str,
+    to_base: bool = False,
+    update_ends: ModelUpdateStatus = ModelUpdateStatus.REJECTED,
+) -> Adapter | None:
     """Take a champion or a canary out of service; the champion that serves afterwards, None for the bare base.
 
     A champion gives way to the one before it that still exists and holds no withdrawn feedback; `to_base` to the bare
-    base model. What was rolled back is rejected, and so is the update that a canary came from.
+    base model. What was rolled back is rejected; `update_ends` is how the update ends that a canary came from.
 
     Raises:
         Conflict: it is neither champion nor canary.
@@ -104,7 +112,7 @@ def roll_back(session: Session, *, adapter: Adapter, actor: str, reason: str, to
         _end_own_canary(session, adapter, RolloutOutcome.ABORTED, reason=reason)
         move_adapter(session, adapter, AdapterStage.REJECTED, actor=actor, reason=reason)
         update = _update_of(session, adapter)
-        _move_in_flight(session, update, ModelUpdateStatus.REJECTED, actor=actor, reason=reason)
+        _move_in_flight(session, update, update_ends, actor=actor, reason=reason)
         return rollouts.champion(session, tenant_id=adapter.tenant_id, model_id=adapter.base_model_id)
     if adapter.stage != AdapterStage.CHAMPION:
         raise Conflict(f"{adapter.ref} is {adapter.stage}; only a champion or a canary can be rolled back.")

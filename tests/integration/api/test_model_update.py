@@ -238,6 +238,14 @@ def test_a_person_turns_it_down(tenant: Tenancy) -> None:
     assert tenant.post(f"{url}/cancel").json()["status"] == "rejected"
 
 
+def test_a_canary_is_canceled(tenant: Tenancy) -> None:
+    url = evaluated(tenant, Decision.NEEDS_APPROVAL)
+    tenant.post(f"{url}/approve")
+    canceled = tenant.post(f"{url}/cancel", json={"reason": "Not this week."}).json()
+    assert (canceled["status"], canceled["outcome_reason"]) == ("canceled", "Not this week.")
+    assert tenant.get(f"/api/adapters/{canceled['adapter_id']}").json()["stage"] == "rejected"
+
+
 def test_a_waiting_update_is_canceled_with_its_job(tenant: Tenancy) -> None:
     choose(tenant)
     update = the_update(tenant)
