@@ -1,14 +1,17 @@
-"""The table of docs/performance.md, written from what is in bench/results: `python -m bench.page`."""
+"""The tables and plots of docs/performance.md, written from what is in bench/results: `python -m bench.page`."""
 
 import json
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.bars import Bars, draw
 
 PATH = Path(__file__).parent.parent / "docs" / "performance.md"
+PLOTS = PATH.parent / "performance"
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = ("#", "figure", "measured on", "ours", "others, in the same run", "target", "met")
 
@@ -36,7 +39,13 @@ GPU = "the same with models as large as Stable Diffusion 1.5 and XL, on a GPU"
 
 def text(results: Path = report.RESULTS) -> str:
     """The whole page, with its tables as they are now."""
-    tables = {"figures": lambda: figures(results), "machines": lambda: machines(results)}
+    tables = {
+        "figures": lambda: figures(results),
+        "machines": lambda: machines(results),
+        "plots": lambda: (
+            "\n" + "".join(f"![{bars.title}](performance/{name}.svg)\n\n" for name, bars in plots(results))
+        ),
+    }
     return _PLACE.sub(lambda found: f"{found[1]}{tables[found[2]]()}\n{found[3]}", PATH.read_text())
 
 
@@ -61,6 +70,43 @@ def machines(results: Path) -> str:
         place = [machine.get("gpu"), f"{machine['cpu']}, {machine['cores']} cores", f"Python {machine['python']}"]
         rows.append((f"`{path.name}`", "; ".join(part for part in place if part), found["measured_at"]))
     return _table(("file", "machine", "measured at"), rows)
+
+
+def plots(results: Path = report.RESULTS) -> Iterator[tuple[str, Bars]]:
+    """Name and chart of every bench that measured sides against each other."""
+    for path in sorted(results.glob("throughput.json")):
+        found = _read(path)
+        ours = frozenset({"whole system"})
+        yield path.stem, Bars("Images of the whole system", found["unit"], found["medians"], ours)
+    for path in sorted([*results.glob("mixed_lora_*.json"), *results.glob("speed_*.json")]):
+        found = _read(path)
+        for name, sides in _groups(found["figures"]):
+            rates = {side: statistics.median(each["wall"]) for side, each in sides.items()}
+            ours = frozenset(side for side in rates if side == "ours" or _is_of_engine(side, found))
+            title = f"Images, {_place(found)}{f', {name}' if name else ''}"
+            yield "-".join(filter(None, (path.stem, name))), Bars(title, "images/s", rates, ours)
+    for path in sorted(results.glob("latency_*.json")):
+        found = _read(path)
+        waits = {side: each["p99"] for side, each in found["figures"].items() if isinstance(each, dict)}
+        medians = {side: statistics.median(each) for side, each in waits.items()}
+        title = f"p99 latency at 70 % load, {_place(found)}"
+        yield path.stem, Bars(title, "seconds, less is better", medians, frozenset({"ours"}))
+
+
+def _groups(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Sides by workload, where a bench has several."""
+    if all("wall" in each for each in figures.values()):
+        yield "", figures
+    else:
+        yield from figures.items()
+
+
+def _is_of_engine(side: str, found: Mapping[str, Any]) -> bool:
+    return str(found["name"]).startswith("speed") and not side.startswith("bare loop")
+
+
+def _place(found: Mapping[str, Any]) -> str:
+    return f"{found['setting']['model']}, {'GPU' if 'gpu' in found['machine'] else 'CPU'}"
 
 
 def _lines_of(row: int, results: Path) -> Iterator[tuple[str, ...]]:
@@ -91,7 +137,7 @@ def _single(row: int, figure: str, found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _claims(row: int, found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    place = f"{found['setting']['model']}, {'GPU' if 'gpu' in found['machine'] else 'CPU'}"
+    place = _place(found)
     for claim in found["claims"]:
         if claim["row"] != row:
             continue
@@ -131,3 +177,6 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 if __name__ == "__main__":
     PATH.write_text(text())
+    PLOTS.mkdir(exist_ok=True)
+    for plot, shown in plots():
+        (PLOTS / f"{plot}.svg").write_text(draw(shown))

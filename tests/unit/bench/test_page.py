@@ -1,12 +1,26 @@
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
+import pytest
+
+from bench.bars import draw
 from bench.claim import Claim, write
-from bench.page import PATH, figures, machines, text
+from bench.page import PATH, PLOTS, figures, machines, plots, text
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_the_page_shows_the_results_as_they_are() -> None:
     assert PATH.read_text() == text(), "run `python -m bench.page`"
+
+
+def test_its_plots_are_drawn_from_the_results() -> None:
+    drawn = {f"{name}.svg": draw(bars) for name, bars in plots()}
+    assert drawn == {path.name: path.read_text() for path in PLOTS.iterdir()}, "run `python -m bench.page`"
+    for picture in drawn.values():
+        widths = [float(bar.attrib["width"]) for bar in ElementTree.fromstring(picture).iter(f"{SVG}rect")][1:]
+        assert widths and 0 < min(widths) <= max(widths) == pytest.approx(380, abs=0.1)
 
 
 def test_a_row_without_a_result_says_so(tmp_path: Path) -> None:
