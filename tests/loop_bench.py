@@ -92,9 +92,14 @@ class Community:
         return list(draw_all(self.client, requests))
 
     def choices(self, wishes: Sequence[int], judge: Judge = WARM.compare) -> list[Choice]:
-        """What users choose of pictures that the bare base drew for their wishes; nobody chooses a picture twice."""
+        """What users choose of pictures that the bare base drew for their wishes; nobody chooses a picture twice.
+
+        One wish after the other: who shares calls with others may get a picture that differs in a last bit, and
+        manifests name pictures by their bytes.
+        """
         found = []
-        for wish, job in zip(wishes, self.draw(wishes, adapters=[]), strict=True):
+        for wish in wishes:
+            [job] = self.draw([wish], adapters=[])
             found += [Choice(user_of(wish), *pair) for pair in pairs(self.client, job, judge)]
         return found
 
