@@ -23,6 +23,10 @@ class AdapterStage(StrEnum):
     RETIRED = "retired"
 
 
+SERVING = (AdapterStage.CHAMPION, AdapterStage.CANARY)
+"""Stages in which an adapter draws for requests that name none."""
+
+
 class AdapterSpec(Specification):
     """What is said of a LoRA file that is imported. `alpha` is for files that do not tell theirs."""
 

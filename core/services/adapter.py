@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from core.domain import object_key
-from core.domain.adapter import AdapterManifest, AdapterSpec, AdapterStage
+from core.domain.adapter import SERVING, AdapterManifest, AdapterSpec, AdapterStage
 from core.domain.base_model import ModelFamily
 from core.domain.errors import Conflict, NotFound
 from core.domain.lora_key import LoraForm
@@ -188,7 +188,7 @@ def delete(session: Session, *, tenant_id: UUID, adapter_id: UUID, store: Object
     adapter = _own(session, tenant_id, adapter_id, for_update=True)
     if adapters.is_in_use(session, adapter):
         raise Conflict(f"A job that has not ended uses {adapter.ref}; cancel it, or wait for its end.")
-    if adapter.stage in (AdapterStage.CHAMPION, AdapterStage.CANARY):
+    if adapter.stage in SERVING:
         raise Conflict(f"{adapter.ref} is the {adapter.stage} of its base model.")
     if rollouts.names(session, adapter):
         raise Conflict(f"{adapter.ref} takes or took part in a live comparison, so it has to stay.")

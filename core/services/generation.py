@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.domain import object_key
-from core.domain.adapter import AdapterManifest, AdapterStage, parse_ref
+from core.domain.adapter import SERVING, AdapterManifest, parse_ref
 from core.domain.base_model import ModelFamily, accepted_schedulers, side_step
 from core.domain.errors import InvalidInput
 from core.domain.generation import (
@@ -41,7 +41,6 @@ from core.services.terms import Terms
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 _LATENT_PIXELS = 64 * 64
 _SEEDS = 2**32
-_SERVING = (AdapterStage.CHAMPION, AdapterStage.CANARY)
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _resolve(
             adapter = adapters.by_ref(session, tenant_id=tenant_id, ref=parse_ref(choice.ref))
             if adapter is None:
                 problems.add(field, f"there is no adapter {choice.ref}")
-            elif adapter.stage not in _SERVING and is_taken_back(session, adapter):
+            elif adapter.stage not in SERVING and is_taken_back(session, adapter):
                 problems.add(field, f"{adapter.ref} was trained on feedback that has been withdrawn since")
             elif any(adapter.id == other.adapter.id for other in found):
                 problems.add(field, "names an adapter that this request names before")

@@ -15,10 +15,15 @@ def remove_after_commit(session: Session, store: ObjectStore, *, prefix: str) ->
     after_commit(session, lambda: remove(store, prefix=prefix))
 
 
+def delete_all(store: ObjectStore, *, prefix: str) -> None:
+    """Delete every object that begins with `prefix`. Raises Unavailable: the store is away, and some may be left."""
+    for key, _ in list(store.list(prefix)):
+        store.delete(key)
+
+
 def remove(store: ObjectStore, *, prefix: str) -> None:
     """Delete every object that begins with `prefix`; what a store that is away keeps is logged and left."""
     try:
-        for key, _ in list(store.list(prefix)):
-            store.delete(key)
+        delete_all(store, prefix=prefix)
     except Unavailable as error:
         _log.warning("objects_left_behind", prefix=prefix, error=error.message)

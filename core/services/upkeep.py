@@ -1,7 +1,6 @@
 """The clockwork's verbs: take back what was dropped, ring for what waits, remove what is old. Any number may run."""
 
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 from sqlalchemy import func
@@ -20,6 +19,7 @@ from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services.job import ALIVE_SECONDS
+from core.services.removal import delete_all
 
 _log = structlog.get_logger()
 _BATCH = 200
@@ -94,7 +94,7 @@ def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) ->
     """
     old = jobs.old_terminal(session, older_than=retention, limit=_BATCH)
     for job in old:
-        _delete_objects(store, job.id)
+        delete_all(store, prefix=job_prefix(job_id=job.id))
         withdrawals.remove_rows_of(session, job_id=job.id)
         session.delete(job)
     return len(old)
@@ -111,12 +111,7 @@ def erase_taken_back(session: Session, *, store: ObjectStore) -> int:
         if adapter is not None and adapters.is_in_use(session, adapter):
             continue
         if update.job_id is not None:
-            _delete_objects(store, update.job_id)
+            delete_all(store, prefix=job_prefix(job_id=update.job_id))
         update.erased_at = func.now()
         erased += 1
     return erased
-
-
-def _delete_objects(store: ObjectStore, job_id: UUID) -> None:
-    for key, _ in list(store.list(job_prefix(job_id=job_id))):
-        store.delete(key)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.domain.adapter import AdapterStage
+from core.domain.adapter import SERVING, AdapterStage
 from core.domain.model_update import AT_WORK
 from core.domain.policy import UpdatePolicy
 from core.infra.repository import lock
@@ -14,7 +14,7 @@ from core.infra.repository import withdrawal as withdrawals
 from core.infra.table import Adapter, ModelUpdate
 from core.services import feedback as feedbacks
 
-_MAY_SERVE = (AdapterStage.CHAMPION, AdapterStage.CANARY, AdapterStage.CANDIDATE)
+_MAY_SERVE = (*SERVING, AdapterStage.CANDIDATE)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 import torch
-from pydantic import SecretStr
 
 from core.domain.base_model import LoadOptions, ModelHandle
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from tests.engine_bench import settings_alone
 from tests.tiny_pipeline import save_flux, save_sd, save_sd3, save_sdxl
 from worker.engine.image_engine import ImageEngine
 from worker.engine.pipeline import silence
@@ -49,18 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of a worker whose outside systems are never asked for."""
-    return Settings(
-        _env_file=None,
-        database_url="postgresql://nowhere",
-        redis_url="redis://nowhere",
-        s3_bucket="none",
-        s3_endpoint_url="http://127.0.0.1:9",
-        s3_access_key_id="none",
-        s3_secret_access_key=SecretStr("none"),
-        secret_key=SecretStr("x" * 32),
-        data_dir=tmp_path,
-        device="cuda",
-    )
+    return settings_alone(tmp_path, device="cuda")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import torch
 from core.domain.base_model import LoadOptions, ModelHandle
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
 from core.infra.settings import Settings
+from tests.engine_bench import draw_alone
 from tests.gpu.conftest import EXACT
 from tests.tiny_pipeline import save_lora
 from worker.engine.device_copy import Download, upload
@@ -36,15 +37,7 @@ def alone(pipeline: Any, plan: GenerationPlan, *, is_flow: bool = False) -> np.n
     schedulers = SchedulerMaker(pipeline.scheduler.config, is_flow=is_flow)
     pipeline.scheduler = schedulers.make(plan.scheduler, steps=plan.steps, seed=plan.seed)
     with torch.inference_mode():
-        image = pipeline(
-            plan.prompt,
-            num_inference_steps=plan.steps,
-            guidance_scale=plan.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(plan.seed),
-            width=plan.width,
-            height=plan.height,
-        ).images[0]
-    return np.asarray(image, dtype=int)
+        return np.asarray(draw_alone(pipeline, plan), dtype=int)
 
 
 @pytest.mark.parametrize("scheduler", SchedulerName)

@@ -7,13 +7,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, cast, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.domain.adapter import AdapterStage
+from core.domain.adapter import SERVING
 from core.domain.model_update import IN_FLIGHT
 from core.infra.repository import job as jobs
 from core.infra.repository.among import is_among
 from core.infra.table import Adapter, Artifact, Job, ModelUpdate, TrainingData, TrainingExclusion, UserFeedback
 
-_SERVING = (AdapterStage.CHAMPION, AdapterStage.CANARY)
 _PSEUDONYM = literal("withdrawn:").concat(cast(func.gen_random_uuid(), String))
 
 
@@ -87,7 +86,7 @@ def erasable(session: Session, *, limit: int) -> Sequence[ModelUpdate]:
             ModelUpdate.erased_at.is_(None),
             ModelUpdate.clean_by.is_(None),
             ModelUpdate.status.not_in(IN_FLIGHT),
-            or_(Adapter.id.is_(None), Adapter.stage.not_in(_SERVING)),
+            or_(Adapter.id.is_(None), Adapter.stage.not_in(SERVING)),
         )
     )
     return session.scalars(query.limit(limit).with_for_update(of=ModelUpdate, skip_locked=True)).all()

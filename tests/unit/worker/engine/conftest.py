@@ -7,13 +7,12 @@ from uuid import uuid4
 
 import pytest
 import torch
-from PIL import Image
-from pydantic import SecretStr
 
 from core.domain.base_model import LoadOptions, ModelHandle
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from tests.engine_bench import settings_alone
 from tests.tiny_pipeline import save_flux, save_lcm, save_sd, save_sd3, save_sdxl
 from worker.engine.image_engine import ImageEngine
 from worker.engine.pipeline import Pipeline, load_pipeline, silence
@@ -63,18 +62,7 @@ def sdxl(sdxl_folder: Path) -> Pipeline:
 @pytest.fixture
 def alone(tmp_path: Path) -> Settings:
     """Settings of a worker whose outside systems are never asked for."""
-    return Settings(
-        _env_file=None,
-        database_url="postgresql://nowhere",
-        redis_url="redis://nowhere",
-        s3_bucket="none",
-        s3_endpoint_url="http://127.0.0.1:9",
-        s3_access_key_id="none",
-        s3_secret_access_key=SecretStr("none"),
-        secret_key=SecretStr("x" * 32),
-        data_dir=tmp_path,
-        device="cpu",
-    )
+    return settings_alone(tmp_path, device="cpu")
 
 
 @pytest.fixture
@@ -82,20 +70,6 @@ def engine(alone: Settings) -> Iterator[ImageEngine]:
     engine = ImageEngine(alone, ObjectStore(alone))
     yield engine
     engine.close()
-
-
-def draw_alone(pipeline: Any, plan: GenerationPlan, **more: Any) -> Image.Image:
-    """The picture of a plan by diffusers' own call, with `more` of its inputs."""
-    image: Image.Image = pipeline(
-        plan.prompt,
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(plan.seed),
-        width=plan.width,
-        height=plan.height,
-        **more,
-    ).images[0]
-    return image
 
 
 def handle_of(folder: Path) -> ModelHandle:

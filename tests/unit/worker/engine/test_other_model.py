@@ -15,7 +15,8 @@ from PIL import Image
 from core.domain.base_model import ModelFamily
 from core.domain.errors import InvalidInput, JobFailure, JobStopped, ModelUnusable
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
-from tests.unit.worker.engine.conftest import draw_alone, handle_of
+from tests.engine_bench import draw_alone
+from tests.unit.worker.engine.conftest import handle_of
 from worker.engine.image_engine import ImageEngine
 from worker.engine.other_model import call, inputs_for
 

@@ -19,8 +19,9 @@ from core.domain.base_model import LoadOptions, ModelFamily, ModelHandle
 from core.domain.errors import InvalidInput
 from core.domain.generation import GenerationPlan, ResolvedAdapter, SchedulerName
 from core.infra.settings import Settings
+from tests.engine_bench import draw_alone
 from tests.tiny_pipeline import save_flux, save_lora, save_sd3
-from tests.unit.worker.engine.conftest import draw_alone, handle_of
+from tests.unit.worker.engine.conftest import handle_of
 from worker.engine.adapter_weights import read_adapter
 from worker.engine.image_engine import ImageEngine
 from worker.engine.inspection import inspect_pipeline
