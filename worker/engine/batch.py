@@ -10,7 +10,7 @@ from worker.engine.pipeline import free_memory, is_out_of_memory
 from worker.engine.question import Question
 from worker.engine.room import Room
 from worker.engine.stopwatch import Stopwatch
-from worker.engine.turn import Turn, Waiting
+from worker.engine.turn import PATIENCE, Turn, Waiting
 
 
 class Answerer(Protocol):
@@ -30,7 +30,8 @@ class Answerer(Protocol):
 class Seat:
     """A picture's place in the batch: whose it is, which model draws it, and who is told when it has ended.
 
-    `wears` are its adapters. Pictures that are `apart` in different ways never share a call.
+    `wears` are its adapters. Pictures that are `apart` in different ways never share a call. About so many `calls` will
+    it take.
     """
 
     picture: Picture
@@ -40,7 +41,9 @@ class Seat:
     should_stop: Callable[[], bool]
     on_end: Callable[[Picture], None]
     apart: Hashable = None
+    calls: int = 0
     since: int = field(default=0, init=False)
+    due: int = field(default=0, init=False)
 
 
 class Batch:
@@ -63,7 +66,7 @@ class Batch:
 
     def join(self, seat: Seat) -> None:
         """Take part from the next tick on."""
-        seat.since = self._ticks
+        seat.since, seat.due = self._ticks, self._ticks + PATIENCE * seat.calls
         self._seats.append(seat)
         self._let_go()
 
@@ -78,6 +81,9 @@ class Batch:
             return
         seats = {_waiting(seat): seat for seat in self._seats}
         chosen = self._turn.choose(list(seats), room=self._room.rows)
+        for each, seat in seats.items():
+            if each.shape == chosen[0].shape:
+                seat.since = self._ticks
         with self._stopwatch.timing(lambda seconds: self._turn.charge(chosen, seconds=seconds)):
             self._answer([seats[each] for each in chosen], chosen[0].shape)
         self._let_go()
@@ -104,7 +110,6 @@ class Batch:
             self._answer_less(seats, shape, rows, error)
             return
         for seat, answer in zip(seats, answers, strict=True):
-            seat.since = self._ticks
             seat.picture.answer(answer)
 
     def _answer_less(self, seats: Sequence[Seat], shape: Hashable, rows: int, error: Exception) -> None:
@@ -141,4 +146,4 @@ def _waiting(seat: Seat) -> Waiting:
     question = _question(seat)
     shape = (id(seat.model), seat.apart, question.shape)
     is_last = question.network.endswith(".decode")
-    return Waiting(seat, seat.tenant, shape, question.rows, seat.since, is_last)
+    return Waiting(seat, seat.tenant, shape, question.rows, seat.since, seat.due, is_last)

@@ -188,6 +188,7 @@ class ImageEngine:
                 should_stop=request.should_stop,
                 on_end=request.taker_of(index),
                 apart=None if is_mixable(request.mix) else request.mix,
+                calls=request.plan.denoising_steps,
             )
             self._batch.join(seat)
 

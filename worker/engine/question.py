@@ -27,7 +27,7 @@ class Question:
     arguments: tuple[Any, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many rows of a batch it takes: two where it is guided, since the negative prompt has its own."""
         if self.network == WHOLE:

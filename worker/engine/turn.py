@@ -4,17 +4,24 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 _CALLS_TOGETHER = 4
+PATIENCE = 4
+"""A picture is due after so many times the calls that it needs."""
 
 
 @dataclass(eq=False)
 class Waiting:
-    """A question that waits: of which picture, for whom, of which shape, how many rows, and since which call."""
+    """A question that waits: of which picture, for whom, of which shape, how many rows.
+
+    `since` is the call that last answered questions of its shape, or before which it came; by call `due` its picture
+    should be done.
+    """
 
     picture: Hashable
     tenant: str
     shape: Hashable
     rows: int
     since: int
+    due: int
     is_last: bool = False
     """Whether nothing but this keeps the picture from being done."""
 
@@ -24,13 +31,15 @@ class Turn:
 
     1. A call answers questions of one shape (model, network, sizes), as many as the device has room for.
     2. Every tenant has a clock that counts the device seconds of the calls made in its turn.
-    3. It is the turn of the tenant whose clock is furthest behind, with the question that waited longest.
-    4. Others who ask the same go along while there is room, at no charge: first by clock, then by waiting.
-    5. Whom a call answered the next three answer first: each change of who takes part costs time.
-    6. Who comes anew starts at the clock of who is furthest behind: being away earns nothing.
-    7. Whatever only has to be decoded goes before all of this: it leaves, and frees its memory.
+    3. It is the turn of the tenant whose clock is furthest behind, with the shape that waited longest.
+    4. Others who ask the same go along while there is room, at no charge: first by clock, then by due.
+    5. A picture is due when four times as many calls have been made as it needs: who needs few goes before who
+       needs many and came a little earlier, of like ones who came first ends first, and nobody is overtaken for ever.
+    6. Whom a call answered the next three answer first: each change of who takes part costs time.
+    7. Who comes anew starts at the clock of who is furthest behind: being away earns nothing.
+    8. Whatever only has to be decoded goes before all of this: it leaves, and frees its memory.
 
-    So every tenant gets the same time of the device, and every question of a tenant has its turn.
+    So every tenant gets the same time of the device, and of a tenant's every shape.
     """
 
     def __init__(self) -> None:
@@ -44,10 +53,11 @@ class Turn:
         self._admit({each.tenant for each in waiting})
         if self._calls == _CALLS_TOGETHER or not any(each.picture in self._together[:1] for each in waiting):
             self._together, self._calls = [], 0
-        first, *others = sorted(waiting, key=self._rank)
+        first = min(waiting, key=self._rank)
+        alike = [each for each in waiting if each is not first and each.shape == first.shape]
         chosen, rows = [first], first.rows
-        for each in others:
-            if each.shape == first.shape and rows + each.rows <= room(first.shape):
+        for each in sorted(alike, key=self._rank_of_rider):
+            if rows + each.rows <= room(first.shape):
                 chosen.append(each)
                 rows += each.rows
         if not first.is_last:
@@ -65,6 +75,9 @@ class Turn:
         start = min(known, default=0.0)
         self._clocks = {tenant: self._clocks.get(tenant, start) for tenant in tenants}
 
-    def _rank(self, each: Waiting) -> tuple[bool, bool, bool, float, int]:
-        is_new, is_rider = each.picture not in self._together, each.picture not in self._together[:1]
-        return (not each.is_last, is_rider, is_new, self._clocks[each.tenant], each.since)
+    def _rank(self, each: Waiting) -> tuple[bool, bool, bool, float, int, int]:
+        is_rider, is_new = each.picture not in self._together[:1], each.picture not in self._together
+        return (not each.is_last, is_rider, is_new, self._clocks[each.tenant], each.since, each.due)
+
+    def _rank_of_rider(self, each: Waiting) -> tuple[bool, float, int]:
+        return (each.picture not in self._together, self._clocks[each.tenant], each.due)
