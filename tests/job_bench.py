@@ -17,7 +17,7 @@ from core.services import job as job_service
 from core.services import run as run_service
 from core.services import upkeep as upkeep_service
 from core.services.job import Submission
-from core.services.run import Claim
+from core.services.run import Claim, Pulse
 from core.services.tenant import create_tenant
 
 KINDS = (JobKind.GENERATION, JobKind.REGISTRATION)
@@ -78,6 +78,10 @@ class JobBench:
         claim = self.claim(lease_seconds=lease_seconds)
         assert claim is not None
         return claim
+
+    def beat(self, *claims: Claim) -> list[Pulse]:
+        with self.database.transaction() as session:
+            return run_service.heartbeat(session, [(claim, None) for claim in claims], lease_seconds=30)
 
     def finish(self, claim: Claim, *outputs: Output) -> None:
         with self.database.transaction() as session:

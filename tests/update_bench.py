@@ -130,7 +130,7 @@ def drain(run: Run) -> None:
 
 
 def cancel(run: Run) -> None:
-    run._stop = JobCanceled()
+    run._lease.stop = JobCanceled()
 
 
 def kill(run: Run) -> None:

@@ -4,7 +4,6 @@ The only broad try/except of the worker is here.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -21,7 +20,6 @@ from core.domain.errors import (
     JobFailure,
     JobInterrupted,
     JobStopped,
-    LorikeetError,
     NotFound,
     OwnershipLost,
     Unavailable,
@@ -30,24 +28,20 @@ from core.domain.job import KINDS_OF_WORKER, JobKind, Progress, WorkerKind
 from core.domain.outcome import Outcome
 from core.services import run as runs
 from core.services.run import Claim
+from worker.heart import Lease
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
 _TRAININGS = KINDS_OF_WORKER[WorkerKind.TRAINING]
-_TICK_SECONDS = 0.5
-_HEARTBEATS_PER_LEASE = 6
 
 
 class Run:
-    """One claimed job while it runs: what to do, how far it is, whether to stop. Keeps its lease by a thread."""
+    """One claimed job while it runs: what to do, how far it is, whether to stop. The heart keeps its lease."""
 
     def __init__(self, claim: Claim, runtime: Runtime) -> None:
         self.claim = claim
         self._runtime = runtime
-        self._progress: Progress | None = None
-        self._stop: JobStopped | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{claim.job_id}", daemon=True)
+        self._lease = Lease(claim)
 
     @property
     def job_id(self) -> UUID:
@@ -71,11 +65,11 @@ class Run:
 
     def report(self, *, step: int, steps: int, message: str) -> None:
         """Say how far the work is; written with the next heartbeat."""
-        self._progress = Progress(step, steps, message)
+        self._lease.progress = Progress(step, steps, message)
 
     def should_stop(self) -> bool:
         """Whether to stop at the next step."""
-        return self._stop is not None or self._is_interrupted()
+        return self._lease.stop is not None or self._is_interrupted()
 
     def _is_interrupted(self) -> bool:
         # Pictures take seconds, so a draining worker finishes them; a training goes on elsewhere from its checkpoint.
@@ -84,43 +78,16 @@ class Run:
     @property
     def stop_reason(self) -> JobStopped | None:
         """Why to stop; None while there is no reason."""
-        return self._stop or (JobInterrupted() if self._is_interrupted() else None)
+        return self._lease.stop or (JobInterrupted() if self._is_interrupted() else None)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._runtime.heart.keep(self._lease)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        lease = self._runtime.settings.lease_seconds
-        written: Progress | None = None
-        renewed = time.monotonic()
-        while not self._ended.wait(min(_TICK_SECONDS, lease / _HEARTBEATS_PER_LEASE)):
-            progress = self._progress
-            if progress is written and time.monotonic() - renewed < lease / _HEARTBEATS_PER_LEASE:
-                continue
-            started = time.monotonic()
-            try:
-                with self._runtime.database.transaction() as session:
-                    fresh = progress if progress is not written else None
-                    canceled = runs.heartbeat(session, self.claim, lease_seconds=lease, progress=fresh)
-            except OwnershipLost as lost:
-                self._stop = lost
-                return
-            except LorikeetError as error:
-                _log.warning("heartbeat_failed", error=error.message)
-                if time.monotonic() - renewed > lease:
-                    self._stop = OwnershipLost()
-                    return
-                continue
-            renewed, written = started, progress
-            if canceled:
-                self._stop = JobCanceled()
+        self._runtime.heart.let_go(self._lease)
 
 
 Handler = Callable[[Run, Runtime], Outcome]

@@ -13,6 +13,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from worker.heart import Heart
 
 if TYPE_CHECKING:
     from worker.engine.image_engine import ImageEngine
@@ -28,6 +29,11 @@ class Runtime:
     queue: TaskQueue
     worker_id: str
     draining: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def heart(self) -> Heart:
+        """What keeps the leases of this process's runs."""
+        return Heart(self.database, lease_seconds=self.settings.lease_seconds)
 
     @cached_property
     def engine(self) -> "ImageEngine":

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from core.domain.holding import NOTHING, Holding
 from core.domain.job import MAX_ATTEMPTS, TERMINAL, JobKind, JobStatus, Progress, WorkerKind, retry_delay
 from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
+from core.infra.repository import lease as leases
 from core.infra.repository import worker as workers
 from core.infra.table import Adapter, Artifact, Job, StableDiffusion
 from core.services.settlement import settle
@@ -48,7 +50,7 @@ def claim_next(
     It is the first in line, or, while that has waited for less than `affinity_seconds`, the first of its priority
     whose base model the worker has `held` in memory.
     """
-    job = jobs.claim_next(
+    claimed = leases.claim_next(
         session,
         kinds=kinds,
         worker_id=worker_id,
@@ -56,39 +58,43 @@ def claim_next(
         held=held,
         affinity_seconds=affinity_seconds,
     )
-    if job is None:
+    if claimed is None:
         return None
-    row = session.get_one(StableDiffusion, job.base_model_id)
-    options = LoadOptions.model_validate(row.options)
+    job, model = claimed
+    options = LoadOptions.model_validate(model.options)
     return Claim(
         job_id=job.id,
         claim_epoch=job.claim_epoch,
         kind=JobKind(job.kind),
         tenant_id=job.tenant_id,
         plan=job.plan,
-        model=ModelHandle(row.id, row.name, row.source, row.revision, options),
+        model=ModelHandle(model.id, model.name, model.source, model.revision, options),
         dataset_id=job.dataset_id,
     )
 
 
-def heartbeat(session: Session, claim: Claim, *, lease_seconds: float, progress: Progress | None) -> bool:
-    """Keep the lease, and write progress where there is some; whether the job's owner wants it canceled.
+class Pulse(StrEnum):
+    """What became of a claim at a heartbeat."""
 
-    Raises:
-        OwnershipLost: the claim is no longer ours.
-    """
-    values: dict[str, Any] = {"lease_expires_at": func.now() + timedelta(seconds=lease_seconds)}
-    if progress is not None:
-        values |= {
-            "progress_step": progress.step,
-            "progress_steps": progress.steps,
-            "progress_message": progress.message,
-            "progress_at": func.now(),
-        }
-    canceled = jobs.renew(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values)
-    if canceled is None:
-        raise OwnershipLost
-    return canceled
+    KEPT = "kept"
+    CANCELED = "canceled"  # kept, and its owner wants it to stop
+    LOST = "lost"
+    UNKNOWN = "unknown"  # another transaction holds the row: not renewed, and not lost either
+
+
+def heartbeat(session: Session, beats: Sequence[tuple[Claim, Progress | None]], *, lease_seconds: float) -> list[Pulse]:
+    """Keep the leases of claims by one statement, and write progress where there is some; what became of each."""
+    held = [(claim.job_id, claim.claim_epoch, progress) for claim, progress in beats]
+    renewed = leases.renew(session, held=held, lease_seconds=lease_seconds)
+    missed = [job_id for job_id, epoch, _ in held if (job_id, epoch) not in renewed]
+    running = leases.running_epochs(session, job_ids=missed) if missed else set()
+
+    def pulse_of(job_id: UUID, epoch: int) -> Pulse:
+        if (job_id, epoch) in renewed:
+            return Pulse.CANCELED if renewed[job_id, epoch] else Pulse.KEPT
+        return Pulse.UNKNOWN if (job_id, epoch) in running else Pulse.LOST
+
+    return [pulse_of(job_id, epoch) for job_id, epoch, _ in held]
 
 
 def finish(session: Session, claim: Claim, outcome: Outcome) -> None:
@@ -103,7 +109,7 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> None:
         "error_code": None,
         "error_message": None,
     }
-    _end(session, claim, JobStatus.SUCCEEDED, values)
+    work_units, seconds = _end(session, claim, JobStatus.SUCCEEDED, values)
     for position, output in enumerate(outcome.outputs):
         session.add(_artifact(claim, position, output))
     if outcome.adapter is not None:
@@ -113,12 +119,16 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> None:
         session.add(adapter)
     if outcome.model_facts is not None:
         _mark_ready(session.get_one(StableDiffusion, claim.model.id), outcome.model_facts)
-    _learn_rate(session, claim)
+    if work_units > 0 and seconds:
+        rate = seconds / work_units
+        jobs.record_rate(session, base_model_id=claim.model.id, kind=claim.kind, seconds_per_unit=rate)
 
 
-def _end(session: Session, claim: Claim, status: JobStatus, values: dict[str, Any]) -> None:
-    if not jobs.end_run(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, status=status, values=values):
+def _end(session: Session, claim: Claim, status: JobStatus, values: dict[str, Any]) -> tuple[float, float | None]:
+    ended = leases.end_run(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, status=status, values=values)
+    if ended is None:
         raise OwnershipLost
+    return ended
 
 
 def _artifact(claim: Claim, position: int, output: Output) -> Artifact:
@@ -155,17 +165,6 @@ def _mark_ready(model: StableDiffusion, facts: ModelFacts) -> None:
     model.family = facts.family
     model.defaults = facts.defaults.model_dump(mode="json") | model.defaults
     model.modules = {name: list(shape) for name, shape in facts.modules.items()}
-
-
-def _learn_rate(session: Session, claim: Claim) -> None:
-    job = session.get_one(Job, claim.job_id, populate_existing=True)
-    if job.work_units > 0 and job.execution_seconds:
-        jobs.record_rate(
-            session,
-            base_model_id=claim.model.id,
-            kind=claim.kind,
-            seconds_per_unit=job.execution_seconds / job.work_units,
-        )
 
 
 def fail(session: Session, claim: Claim, error: LorikeetError) -> None:
@@ -216,7 +215,7 @@ def give_back(session: Session, claim: Claim, *, delay: timedelta) -> None:
 
 def has_ended(session: Session, claim: Claim) -> bool:
     """After a commit whose answer was lost: whether this run's end was written."""
-    standing = jobs.standing(session, job_id=claim.job_id)
+    standing = leases.standing(session, job_id=claim.job_id)
     return standing is not None and standing[0] == claim.claim_epoch and standing[1] in TERMINAL
 
 
@@ -242,4 +241,4 @@ def say_gone(session: Session, *, worker_id: str) -> None:
 
 def declare_dead(session: Session, *, worker_id: str) -> None:
     """The worker is known to have died: its jobs need not wait for their leases to run out."""
-    jobs.expire_leases_of(session, worker_id=worker_id)
+    leases.expire_leases_of(session, worker_id=worker_id)

@@ -16,7 +16,7 @@ from core.domain.problem_list import ProblemList
 from core.domain.training import Recipe, TrainingMetric, TrainingPlan, TrainingSpec
 from core.infra.repository import base_model as base_models
 from core.infra.repository import dataset as datasets
-from core.infra.repository import job as jobs
+from core.infra.repository import lease as leases
 from core.infra.repository import training as trainings
 from core.infra.settings import Settings
 from core.infra.table import Checkpoint, Dataset, StableDiffusion, TrainingMetricRow
@@ -188,7 +188,7 @@ def record_checkpoint(session: Session, claim: Claim, *, step: int, object_prefi
 def _fence(session: Session, claim: Claim, *, crash_count_reset: bool) -> None:
     # A run that gets as far as a checkpoint is no poison: only crashes in a row count.
     values = {"progress_at": func.now()} | ({"crash_count": 0} if crash_count_reset else {})
-    if jobs.renew(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values) is None:
+    if not leases.write(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values):
         raise OwnershipLost
 
 

@@ -13,7 +13,7 @@ from core.domain.model_update import AT_WORK, ModelUpdateStatus
 from core.domain.outcome import Output
 from core.domain.preference import PreferenceManifest, PreferenceReport
 from core.domain.update_plan import UpdatePlan
-from core.infra.repository import job as jobs
+from core.infra.repository import lease as leases
 from core.infra.repository import model_update as updates
 from core.infra.repository import rollout as rollouts
 from core.infra.repository import selection as selection_rows
@@ -45,7 +45,7 @@ def enter(session: Session, claim: Claim, phase: ModelUpdateStatus, *, update_id
 
 def _fence(session: Session, claim: Claim) -> None:
     values = {"progress_at": func.now()}
-    if jobs.renew(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values) is None:
+    if not leases.write(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, values=values):
         raise OwnershipLost
 
 

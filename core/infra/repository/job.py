@@ -1,12 +1,13 @@
 """Queries on jobs. Every time is the database's own."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Select, Update, and_, case, func, or_, select, tuple_, union_all, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import and_, case, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, selectinload
 
 from core.domain.job import TERMINAL, JobKind, JobStatus
@@ -56,85 +57,8 @@ def page(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def claim_next(
-    session: Session,
-    *,
-    kinds: Sequence[JobKind],
-    worker_id: str,
-    lease_seconds: float,
-    held: Collection[UUID],
-    affinity_seconds: float,
-) -> Job | None:
-    """Take a ready job, fence it with a new epoch, and start its lease.
-
-    The rule: the first in line, by priority and age. But while that has waited for less than `affinity_seconds`, the
-    first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
-    for no longer than that, and a line that is longer than that is served in order.
-    """
-    line = _line(Job.id, kinds=kinds)
-    chosen = _first_free(line)
-    if held and affinity_seconds > 0:
-        may_pass = Job.priority == _young_priority(kinds, affinity_seconds)
-        chosen = func.coalesce(_first_free(line.where(Job.base_model_id.in_(held), may_pass)), chosen)
-    statement = (
-        update(Job)
-        .where(Job.id == chosen)
-        .values(
-            status=JobStatus.RUNNING,
-            claim_epoch=Job.claim_epoch + 1,
-            worker_id=worker_id,
-            claimed_at=func.now(),
-            started_at=func.coalesce(Job.started_at, func.now()),
-            progress_at=func.now(),
-            lease_expires_at=func.now() + timedelta(seconds=lease_seconds),
-        )
-        .returning(Job)
-    )
-    return session.scalars(statement, execution_options={"synchronize_session": False}).one_or_none()
-
-
-def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
-    """The first in line of the ready jobs of these kinds."""
-    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(Job.priority, Job.created_at).limit(1)
-
-
-def _first_free(line: Select[Any]) -> Any:
-    return line.with_for_update(skip_locked=True).scalar_subquery()
-
-
-def _young_priority(kinds: Sequence[JobKind], seconds: float) -> Any:
-    """The priority of the first in line, or NULL, which is equal to none, where that has waited for `seconds`."""
-    # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
-    heads = union_all(*(_line(Job.priority, Job.created_at, kinds=[kind]) for kind in kinds)).subquery()
-    is_young = heads.c.created_at > func.now() - timedelta(seconds=seconds)
-    first = select(case((is_young, heads.c.priority))).order_by(heads.c.priority, heads.c.created_at)
-    return first.limit(1).scalar_subquery()
-
-
-def _held(job_id: UUID, claim_epoch: int) -> Update:
-    return update(Job).where(Job.id == job_id, Job.claim_epoch == claim_epoch, Job.status == JobStatus.RUNNING)
-
-
-def renew(session: Session, *, job_id: UUID, claim_epoch: int, values: dict[str, Any]) -> bool | None:
-    """Write to a running job that is still held: whether its cancel was asked for, or None when it was lost."""
-    row = session.execute(_held(job_id, claim_epoch).values(**values).returning(Job.cancel_requested)).one_or_none()
-    return None if row is None else bool(row.cancel_requested)
-
-
-def end_run(session: Session, *, job_id: UUID, claim_epoch: int, status: JobStatus, values: dict[str, Any]) -> bool:
-    """Move a running job that is still held to `status`; whether it was."""
-    values = {"status": status, "lease_expires_at": None, "worker_id": None} | values
-    if status in TERMINAL:
-        values |= {"completed_at": func.now(), "execution_seconds": _seconds_since(Job.claimed_at)}
-    return _count(session, _held(job_id, claim_epoch).values(**values)) == 1
-
-
 def _seconds_since(column: Any) -> Any:
     return func.extract("epoch", func.now() - column)
-
-
-def _count(session: Session, statement: Any) -> int:
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
 def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> None:
@@ -210,11 +134,15 @@ def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int,
 
 def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per_unit: float) -> None:
     """Move the average of a model's speed a fifth of the way to the newest measurement."""
-    statement = insert(WorkRate).values(base_model_id=base_model_id, kind=kind, seconds_per_unit=seconds_per_unit)
+    given = {"base_model_id": base_model_id, "kind": kind, "seconds_per_unit": seconds_per_unit}
+    session.execute(_record_rate(), given)
+
+
+@cache  # to build it takes as long as to run it
+def _record_rate() -> Insert:
+    statement = insert(WorkRate)
     average = WorkRate.seconds_per_unit * 0.8 + statement.excluded.seconds_per_unit * 0.2
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["base_model_id", "kind"], set_={"seconds_per_unit": average})
-    )
+    return statement.on_conflict_do_update(index_elements=["base_model_id", "kind"], set_={"seconds_per_unit": average})
 
 
 def forget_idempotency_keys(session: Session, *, older_than: timedelta) -> None:
@@ -240,22 +168,6 @@ def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
 
 def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     return session.scalar(select(Job.id).where(READY, Job.kind.in_(kinds)).limit(1)) is not None
-
-
-def expire_leases_of(session: Session, *, worker_id: str) -> None:
-    """The worker is known to be dead: let upkeep take its jobs back at once."""
-    session.execute(
-        update(Job)
-        .where(Job.worker_id == worker_id, Job.status == JobStatus.RUNNING)
-        .values(lease_expires_at=func.now()),
-        execution_options={"synchronize_session": False},
-    )
-
-
-def standing(session: Session, *, job_id: UUID) -> tuple[int, JobStatus] | None:
-    """A job's claim epoch and stored status."""
-    row = session.execute(select(Job.claim_epoch, Job.status).where(Job.id == job_id)).one_or_none()
-    return None if row is None else (row.claim_epoch, JobStatus(row.status))
 
 
 def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequence[Job]:

@@ -18,7 +18,7 @@ def test_a_jobs_life_as_its_owner_sees_it(tenant: Tenancy) -> None:
     url = tenant.generate().json()["urls"]["self"]
     claim = tenant.claim()
     with tenant.runtime.database.transaction() as session:
-        runs.heartbeat(session, claim, lease_seconds=30, progress=Progress(5, 20, "denoising"))
+        runs.heartbeat(session, [(claim, Progress(5, 20, "denoising"))], lease_seconds=30)
     running = tenant.get(url).json()
     assert running["status"] == "running"
     assert running["progress"] == {"value": 0.25, "step": 5, "steps": 20, "message": "denoising"}

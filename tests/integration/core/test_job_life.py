@@ -22,6 +22,7 @@ from core.services import job as job_service
 from core.services import run as run_service
 from core.services import upkeep as upkeep_service
 from core.services.job import Idempotency, Submission
+from core.services.run import Pulse
 from core.services.tenant import create_tenant
 from tests.job_bench import IMAGE, JobBench
 
@@ -89,8 +90,7 @@ def test_a_run_that_lost_its_lease_commits_nothing(bench: JobBench) -> None:
     assert heir.claim_epoch == zombie.claim_epoch + 1
     with pytest.raises(OwnershipLost):
         bench.finish(zombie, IMAGE)
-    with pytest.raises(OwnershipLost), bench.database.transaction() as session:
-        run_service.heartbeat(session, zombie, lease_seconds=30, progress=None)
+    assert bench.beat(zombie, heir) == [Pulse.LOST, Pulse.KEPT]
     bench.finish(heir)
     assert bench.get(job.id).artifacts == []
     with pytest.raises(OwnershipLost):
@@ -129,8 +129,7 @@ def test_a_failure_says_why(bench: JobBench) -> None:
 def test_a_stalled_run_is_taken_back_though_its_heart_beats(bench: JobBench) -> None:
     job = bench.submit()
     claim = bench.must_claim()
-    with bench.database.transaction() as session:
-        run_service.heartbeat(session, claim, lease_seconds=30, progress=None)
+    assert bench.beat(claim) == [Pulse.KEPT]
     assert bench.sweep(stall_seconds=900) == 0
     bench.execute("UPDATE job SET progress_at = now() - interval '901 seconds' WHERE id = :id", id=job.id)
     assert bench.sweep(stall_seconds=900) == 1
@@ -144,7 +143,8 @@ def test_cancel_ends_a_queued_job_at_once_and_asks_a_running_one(bench: JobBench
     claim = bench.must_claim()
     assert job_service.shown_status(bench.cancel(running.id)) is JobStatus.CANCELING
     with bench.database.transaction() as session:
-        assert run_service.heartbeat(session, claim, lease_seconds=30, progress=Progress(1, 4, "denoising"))
+        beats = [(claim, Progress(1, 4, "denoising"))]
+        assert run_service.heartbeat(session, beats, lease_seconds=30) == [Pulse.CANCELED]
     with bench.database.transaction() as session:
         run_service.mark_canceled(session, claim)
     assert bench.get(running.id).status == JobStatus.CANCELED

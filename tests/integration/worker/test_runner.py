@@ -1,7 +1,9 @@
 """The runner against the real Postgres, with handlers that do what each test needs."""
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +15,7 @@ from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
 from tests.job_bench import IMAGE, JobBench
+from tests.loop_bench import wait_until
 from worker.runner import Run, run_next
 from worker.runtime import Runtime
 
@@ -78,6 +81,30 @@ def test_the_heart_keeps_the_lease_and_writes_progress(bench: JobBench, runtime:
     run_next(runtime, handler(work))
     assert seen == [(3, 4, "denoising")]
     assert bench.get(job.id).status == JobStatus.SUCCEEDED
+
+
+def test_a_heart_beats_for_all_runs_of_a_process_by_one_thread_that_ends_with_them(
+    bench: JobBench, runtime: Runtime
+) -> None:
+    jobs = [bench.submit() for _ in range(4)]
+    hearts: list[int] = []
+
+    def work(run: Run) -> Outcome:
+        deadline = time.monotonic() + 2 * runtime.settings.lease_seconds
+        while time.monotonic() < deadline:
+            assert bench.sweep() == 0, "no lease must run out"
+            time.sleep(0.1)
+        hearts.append(sum(thread.name == "heart" for thread in threading.enumerate()))
+        return Outcome()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: run_next(runtime, handler(work)), jobs))
+    assert hearts == [1, 1, 1, 1]
+    assert all(bench.get(job.id).status == JobStatus.SUCCEEDED for job in jobs)
+    wait_until(lambda: not any(thread.name == "heart" for thread in threading.enumerate()))
+    another = bench.submit()
+    run_next(runtime, handler(work))
+    assert bench.get(another.id).status == JobStatus.SUCCEEDED
 
 
 def test_a_cancel_reaches_the_running_work(bench: JobBench, runtime: Runtime) -> None:

@@ -1,0 +1,192 @@
+"""Queries of a worker on the jobs it holds: it claims one, and every later write names the claim's epoch."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    CursorResult,
+    Integer,
+    Interval,
+    Select,
+    Text,
+    Update,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    column,
+    func,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.types import TypeEngine
+
+from core.domain.job import TERMINAL, JobKind, JobStatus, Progress
+from core.infra.repository.job import READY
+from core.infra.table import Job, StableDiffusion
+
+_BEAT: dict[str, TypeEngine[Any]] = {
+    "id": Uuid(),
+    "epoch": Integer(),
+    "step": Integer(),
+    "steps": Integer(),
+    "message": Text(),
+}
+
+
+def claim_next(
+    session: Session,
+    *,
+    kinds: Sequence[JobKind],
+    worker_id: str,
+    lease_seconds: float,
+    held: Collection[UUID],
+    affinity_seconds: float,
+) -> tuple[Job, StableDiffusion] | None:
+    """Take a ready job, fence it with a new epoch, and start its lease; the job and its base model.
+
+    The rule: the first in line, by priority and age. But while that has waited for less than `affinity_seconds`, the
+    first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
+    for no longer than that, and a line that is longer than that is served in order.
+    """
+    statement = _claim(tuple(kinds), prefers_held=bool(held) and affinity_seconds > 0)
+    given = {
+        "of_worker": worker_id,
+        "lease": timedelta(seconds=lease_seconds),
+        "held": list(held),
+        "affinity": timedelta(seconds=affinity_seconds),
+    }
+    row = session.execute(statement, given, execution_options={"synchronize_session": False}).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+@cache  # to build it takes as long as to run it
+def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[Job, StableDiffusion]:
+    line = _line(Job.id, kinds=kinds)
+    chosen = _first_free(line)
+    if prefers_held:
+        is_held = Job.base_model_id == any_(bindparam("held", type_=ARRAY(Uuid())))
+        may_pass = Job.priority == _young_priority(kinds)
+        chosen = func.coalesce(_first_free(line.where(is_held, may_pass)), chosen)
+    return (
+        update(Job)
+        .where(Job.id == chosen, StableDiffusion.id == Job.base_model_id)
+        .values(
+            status=JobStatus.RUNNING,
+            claim_epoch=Job.claim_epoch + 1,
+            worker_id=bindparam("of_worker", type_=Text()),
+            claimed_at=func.now(),
+            started_at=func.coalesce(Job.started_at, func.now()),
+            progress_at=func.now(),
+            lease_expires_at=func.now() + bindparam("lease", type_=Interval()),
+        )
+        .returning(Job, StableDiffusion)
+    )
+
+
+def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
+    """The first in line of the ready jobs of these kinds."""
+    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(Job.priority, Job.created_at).limit(1)
+
+
+def _first_free(line: Select[Any]) -> Any:
+    return line.with_for_update(skip_locked=True).scalar_subquery()
+
+
+def _young_priority(kinds: Sequence[JobKind]) -> Any:
+    """The priority of the first in line, or NULL, which is equal to none, where that has waited for too long."""
+    # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
+    heads = union_all(*(_line(Job.priority, Job.created_at, kinds=[kind]) for kind in kinds)).subquery()
+    is_young = heads.c.created_at > func.now() - bindparam("affinity", type_=Interval())
+    first = select(case((is_young, heads.c.priority))).order_by(heads.c.priority, heads.c.created_at)
+    return first.limit(1).scalar_subquery()
+
+
+def renew(
+    session: Session, *, held: Sequence[tuple[UUID, int, Progress | None]], lease_seconds: float
+) -> dict[tuple[UUID, int], bool]:
+    """Renew the leases of running jobs by id and claim epoch, and write their progress where there is some.
+
+    Whether its cancel was asked for, of each that is still held. One that another transaction has locked is left out,
+    so that all others need not wait for it.
+    """
+    rows = [
+        (job_id, epoch, said and said.step, said and said.steps, said and said.message) for job_id, epoch, said in held
+    ]
+    values: list[Any] = [
+        bindparam(None, list(each), type_=ARRAY(type_))
+        for each, type_ in zip(zip(*rows, strict=True), _BEAT.values(), strict=True)
+    ]
+    columns: list[Any] = [column(name, type_) for name, type_ in _BEAT.items()]
+    beat = func.unnest(*values).table_valued(*columns).render_derived(name="beat")
+    is_held = and_(Job.id == beat.c.id, Job.claim_epoch == beat.c.epoch, Job.status == JobStatus.RUNNING)
+    free = select(beat).join(Job, is_held).with_for_update(of=Job, skip_locked=True).cte("free")
+    statement = (
+        update(Job)
+        .where(Job.id == free.c.id)
+        .values(
+            lease_expires_at=func.now() + timedelta(seconds=lease_seconds),
+            progress_step=func.coalesce(free.c.step, Job.progress_step),
+            progress_steps=func.coalesce(free.c.steps, Job.progress_steps),
+            progress_message=func.coalesce(free.c.message, Job.progress_message),
+            progress_at=case((free.c.step.is_not(None), func.now()), else_=Job.progress_at),
+        )
+        .returning(Job.id, Job.claim_epoch, Job.cancel_requested)
+    )
+    answers = session.execute(statement, execution_options={"synchronize_session": False})
+    return {(job_id, epoch): bool(canceled) for job_id, epoch, canceled in answers}
+
+
+def running_epochs(session: Session, *, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+    """Ids and claim epochs of those that run, whoever has them locked."""
+    query = select(Job.id, Job.claim_epoch).where(Job.id.in_(job_ids), Job.status == JobStatus.RUNNING)
+    return {(job_id, epoch) for job_id, epoch in session.execute(query)}
+
+
+def write(session: Session, *, job_id: UUID, claim_epoch: int, values: dict[str, Any]) -> bool:
+    """Write to a running job that is still held; whether it was."""
+    return cast("CursorResult[Any]", session.execute(_held(job_id, claim_epoch).values(**values))).rowcount == 1
+
+
+def end_run(
+    session: Session, *, job_id: UUID, claim_epoch: int, status: JobStatus, values: dict[str, Any]
+) -> tuple[float, float | None] | None:
+    """Move a running job that is still held to `status`: its work units and the seconds of this run.
+
+    The seconds are None where it goes on; the answer is None where the job was lost.
+    """
+    values = {"status": status, "lease_expires_at": None, "worker_id": None} | values
+    if status in TERMINAL:
+        seconds = func.extract("epoch", func.now() - Job.claimed_at)
+        values |= {"completed_at": func.now(), "execution_seconds": seconds}
+    statement = _held(job_id, claim_epoch).values(**values).returning(Job.work_units, Job.execution_seconds)
+    row = session.execute(statement, execution_options={"synchronize_session": False}).one_or_none()
+    return None if row is None else (row.work_units, row.execution_seconds)
+
+
+def _held(job_id: UUID, claim_epoch: int) -> Update:
+    return update(Job).where(Job.id == job_id, Job.claim_epoch == claim_epoch, Job.status == JobStatus.RUNNING)
+
+
+def expire_leases_of(session: Session, *, worker_id: str) -> None:
+    """The worker is known to be dead: let upkeep take its jobs back at once."""
+    session.execute(
+        update(Job)
+        .where(Job.worker_id == worker_id, Job.status == JobStatus.RUNNING)
+        .values(lease_expires_at=func.now()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def standing(session: Session, *, job_id: UUID) -> tuple[int, JobStatus] | None:
+    """A job's claim epoch and stored status."""
+    row = session.execute(select(Job.claim_epoch, Job.status).where(Job.id == job_id)).one_or_none()
+    return None if row is None else (row.claim_epoch, JobStatus(row.status))
