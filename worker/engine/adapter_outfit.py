@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.engine.adapter_change import Change, LowRank
 from worker.engine.adapter_mix import Mix, is_mixable
-from worker.engine.adapter_stack import DenseStack, LowRankStack
+from worker.engine.adapter_stack import RANK_STEP, DenseStack, LowRankStack
 from worker.engine.adapter_weights import Layout
 
 Stack: TypeAlias = LowRankStack | DenseStack
@@ -125,13 +125,15 @@ def _stack(changes: Sequence[Sequence[tuple[Change, float]]]) -> Stack:
 def _shared_layout(parts: Sequence[Mix]) -> Layout | None:
     """Where the tensors lie in the memory of every adapter, if they all lie alike and nobody wears more than one.
 
-    What is worn with no weight would be copied for nothing, as it is when a prompt is encoded.
+    What is worn with no weight would be copied for nothing, as it is when a prompt is encoded; and odd ranks are
+    filled up on the way.
     """
     portions = [portion for mix in parts for portion in mix]
     layouts = {portion.weights.layout for portion in portions}
     if len(layouts) > 1 or any(len(mix) > 1 for mix in parts) or any(portion.weight == 0 for portion in portions):
         return None
-    return layouts.pop()
+    layout = layouts.pop()
+    return None if layout is None or any(rank % RANK_STEP for rank in layout.ranks) else layout
 
 
 def _aligned(size: int) -> int:

@@ -10,8 +10,9 @@ from torch.nn import functional
 from core.domain.errors import AdapterUnusable
 from worker.engine.adapter_change import Biased, Change, LowRank, worn_weight
 
-_RANK_STEP = 8
-"""On a GPU, whose products of halves take eight at a time."""
+RANK_STEP = 8
+"""Ranks are filled up to a multiple of it. A GPU's products of halves take eight numbers at a time, and so do a CPU's
+convolutions: one of rank 13 took 3.6 times as long as one of rank 16."""
 
 
 class LowRankStack:
@@ -55,8 +56,7 @@ class LowRankStack:
             return
         some = next(change for part in self._parts for change, _ in part)
         rank = max(sum(change.rank for change, _ in part) for part in self._parts)
-        if like.is_cuda:
-            rank += -rank % _RANK_STEP
+        rank += -rank % RANK_STEP
         self._down = like.new_zeros(len(self._parts), rank, *some.down.shape[1:])
         self._up = like.new_zeros(len(self._parts), some.up.shape[0], rank)
         self._is_lent = False

@@ -48,6 +48,11 @@ class Layout:
         )
 
     @cached_property
+    def ranks(self) -> frozenset[int]:
+        """Every rank among the modules."""
+        return frozenset(up_shape[1] for *_, up_shape in self.places)
+
+    @cached_property
     def _by_name(self) -> dict[str, tuple[int, torch.Size, int, torch.Size]]:
         return {name: (down, down_shape, up, up_shape) for name, down, down_shape, up, up_shape in self.places}
 
