@@ -6,7 +6,6 @@ diffusers' `load_lora_weights` with `low_cpu_mem_usage=True`, and its hotswap in
 the page cache for all. What a first wear costs is paid at every change of a batch's members, cold or not.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, cast
 
 import torch
 
-from bench import model, report
+from bench import model
 from bench.claim import Claim, write
 from bench.lora_file import KINDS, as_asked, save_lora
 from worker.engine.adapter_cache import AdapterCache
@@ -36,12 +35,8 @@ Side = Callable[[Path], float]
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; the figures are milliseconds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=model.NAMES, default=["tiny", "mid"])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = model.parser(__doc__, models=("tiny", "mid"), rounds=9)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["r16 attention", "r64 all layers"])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--results", type=Path, default=report.RESULTS)
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
     for name in asked.models:
@@ -57,7 +52,7 @@ def measure(name: str, asked: Any) -> None:
             figures[kind], size = milliseconds(name, kind, asked, Path(folder) / "cache" / "adapter")
         claims += claims_of(kind, figures[kind], size)
     setting = {"model": name, "device": asked.device, "threads": THREADS}
-    stem = f"cold_adapter_{name}" + ("_cuda" if asked.device == "cuda" else "")
+    stem = model.stem("cold_adapter", name, asked)
     write(stem, claims, command="python -m bench.cold_adapter", figures=figures, setting=setting, to=asked.results)
 
 

@@ -6,7 +6,6 @@ the same model, in turns. The rows that the UNet computed are counted too, again
 many calls of the UNet a request lets go by before it takes part.
 """
 
-import argparse
 import statistics
 import tempfile
 import threading
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from pydantic import SecretStr
 
-from bench import model, report
+from bench import model
 from bench.arrival import STEPS, Arrival, Line, Rows, Served, closing, play, poisson
 from bench.claim import Claim, write
 from bench.mixed_lora import make_plan
@@ -44,13 +43,9 @@ TARGETS = {"p99": 0.6, "rows": 1.0, "joins": 1.0}
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; the figures are seconds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=model.NAMES, default=["tiny"])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = model.parser(__doc__, models=("tiny",), rounds=5)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--requests", type=int, default=100, help="of one round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=report.RESULTS)
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
     for name in asked.models:
@@ -84,9 +79,9 @@ def measure(name: str, asked: Any) -> None:
         "model": name, "device": asked.device, "requests_a_second": rate, "steps": STEPS, "guidance": asked.guidance,
         "requests": asked.requests, "rows": ROWS, "window_seconds": WINDOW, "threads": THREADS,
     }  # fmt: skip
-    stem = f"latency_{name}" + ("_cuda" if asked.device == "cuda" else "")
     claims = list(claims_of(figures, joins))
     figures["calls before joining"] = joins
+    stem = model.stem("latency", name, asked)
     write(stem, claims, command="python -m bench.latency", figures=figures, setting=setting, to=asked.results)
 
 

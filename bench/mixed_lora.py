@@ -5,7 +5,6 @@ weights, with every adapter in memory before the clock starts (but for "load for
 pictures, which is checked. The bound is what arithmetic alone would leave of a bare batch: its FLOPs ÷ ours.
 """
 
-import argparse
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import model, report
+from bench import model
 from bench.claim import Claim, Figures, medians, ratio, take_turns, write
 from bench.lora_file import save_lora
 from bench.peer import Diffusers, Peft, Pictures, counted, load_each
@@ -40,16 +39,12 @@ TIMES_BEST_PEER = {"cpu": 1.25, "cuda": 2.0}
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; the figures are images per second."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=model.NAMES, default=["tiny", "mid"])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = model.parser(__doc__, models=("tiny", "mid"), rounds=5)
     parser.add_argument("--rows", type=int, default=8, help="of a batch")
     parser.add_argument("--requests", type=int, default=24, help="of a stream over 100 adapters")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=1.0, help="above 1 a picture takes two rows")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--results", type=Path, default=report.RESULTS)
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
     for name in asked.models:
@@ -94,7 +89,7 @@ def measure(name: str, asked: Any) -> None:
             figures[workload] = take_turns(asked.rounds, arena.sides())
             claims += claims_of(workload, arena, figures[workload], asked)
     setting = {"model": name, "device": asked.device, "rows": asked.rows, "steps": asked.steps, "threads": THREADS}
-    stem = f"mixed_lora_{name}" + ("_cuda" if asked.device == "cuda" else "")
+    stem = model.stem("mixed_lora", name, asked)
     write(stem, claims, command="python -m bench.mixed_lora", figures=figures, setting=setting, to=asked.results)
 
 

@@ -1,5 +1,7 @@
 """Models with random weights in the shapes of real ones, made once: what they draw is noise, what they cost is not."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from bench import report
 from core.domain.base_model import LoadOptions
 from tiny.tokenizer import build as build_tokenizer
 from worker.engine.pipeline import Pipeline, load_pipeline, silence
@@ -77,6 +80,21 @@ SHAPES = {
     ),
 }
 NAMES = ("tiny", *SHAPES)
+
+
+def parser(description: str | None, *, models: Sequence[str], rounds: int) -> argparse.ArgumentParser:
+    """What every bench of the engine can be asked; the values are its defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=list(models))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder for the figures")
+    return parser
+
+
+def stem(bench: str, name: str, asked: Any) -> str:
+    """The name of the file of its figures."""
+    return f"{bench}_{name}" + ("_cuda" if asked.device == "cuda" else "")
 
 
 def folder_of(name: str) -> Path:

@@ -5,7 +5,6 @@ answers them; the bare loop calls its pipeline with one batch after the other, o
 model FLOPs utilization is a share of, is measured: a product of two large matrices.
 """
 
-import argparse
 import shutil
 import statistics
 import time
@@ -20,7 +19,7 @@ from uuid import UUID
 import torch
 from torch._dynamo.utils import counters
 
-from bench import model, report
+from bench import model
 from bench.claim import Claim, Figures, medians, ratio, take_turns, write
 from bench.latency import engine_alone
 from bench.lora_file import as_asked, save_lora
@@ -47,17 +46,13 @@ TARGETS = {"cpu": 0.9, "cuda": 0.95, "r16 attention": 0.95, "r64 all layers": 0.
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; the figures are images per second. LoRAs are for the first of the options."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=model.NAMES, default=["tiny"])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = model.parser(__doc__, models=("tiny",), rounds=5)
     parser.add_argument("--options", nargs="*", choices=OPTIONS, default=["as it comes"])
     parser.add_argument("--kinds", nargs="*", default=["r16 attention", "r64 all layers"], help="of LoRAs")
     parser.add_argument("--rows", type=int, default=8, help="of the engine's batch")
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4, 8], help="of the bare loop's batches")
     parser.add_argument("--images", type=int, default=32, help="of a round")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=report.RESULTS)
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
     for name in asked.models:
@@ -85,8 +80,8 @@ def measure(name: str, asked: Any) -> None:
             "picture_flops": picture_flops(diffusers), "device_flops": device_flops(asked.device, first.dtype),
             "bytes_of_loras": first.bytes_of_loras() if asked.kinds else None,
         }  # fmt: skip
-    stem = f"speed_{name}" + ("_cuda" if asked.device == "cuda" else "")
     claims = list(claims_of(figures, swaps, setting, asked))
+    stem = model.stem("speed", name, asked)
     write(stem, claims, command="python -m bench.speed", figures=figures, setting=setting, to=asked.results)
 
 

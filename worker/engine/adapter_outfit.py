@@ -32,7 +32,7 @@ class Outfit:
         self._layout = _shared_layout(parts)
         self._memory: Tensor | None = None
         self.stacks: Mapping[str, Stack] = {
-            name: _stack(changes) for name in _names(parts) if any(changes := _changes(parts, name))
+            name: self._stack(changes, name) for name in _names(parts) if any(changes := _changes(parts, name))
         }
         if self._layout is not None:
             self._memory = torch.empty(len(parts), _aligned(self._layout.size), dtype=dtype, device=device)
@@ -54,9 +54,14 @@ class Outfit:
         parts = self._parts()
         if self._layout is not None and self._memory is not None:
             self._copy(parts, self._layout, self._memory)
-        for name, stack in self.stacks.items():
+        for stack in self.stacks.values():
             assert isinstance(stack, LowRankStack)
-            stack.exchange(_low_rank(_changes(parts, name)))
+            stack.rewrite()
+
+    def _stack(self, changes: Sequence[Sequence[tuple[Change, float]]], name: str) -> Stack:
+        if all(isinstance(change, LowRank) for part in changes for change, _ in part):
+            return LowRankStack(lambda: _low_rank(_changes(self._parts(), name)))
+        return DenseStack(changes[0])
 
     def _parts(self) -> Sequence[Mix]:
         return self.worn[:: _rows_of_a_part(self.worn)]
@@ -113,13 +118,6 @@ def _changes(parts: Sequence[Mix], name: str) -> list[list[tuple[Change, float]]
 
 def _low_rank(changes: Sequence[Sequence[tuple[Change, float]]]) -> list[list[tuple[LowRank, float]]]:
     return [[(change, weight) for change, weight in part if isinstance(change, LowRank)] for part in changes]
-
-
-def _stack(changes: Sequence[Sequence[tuple[Change, float]]]) -> Stack:
-    low_rank = _low_rank(changes)
-    if [len(part) for part in low_rank] == [len(part) for part in changes]:
-        return LowRankStack(low_rank)
-    return DenseStack(changes[0])
 
 
 def _shared_layout(parts: Sequence[Mix]) -> Layout | None:

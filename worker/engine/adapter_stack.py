@@ -1,6 +1,6 @@
 """What the rows of a batch wear on one module, stacked: added to what the module says, row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +19,11 @@ class LowRankStack:
     """Products of low rank, different ones for each part of a batch; a forward hook of a Linear or a Conv2d.
 
     Args:
-        parts: For each equal part of the batch, in order, what its rows wear, each with its weight.
+        worn: What the rows of each equal part of the batch wear now, in order, each with its weight.
     """
 
-    def __init__(self, parts: Sequence[Sequence[tuple[LowRank, float]]]) -> None:
-        self._parts = parts
+    def __init__(self, worn: Callable[[], Sequence[Sequence[tuple[LowRank, float]]]]) -> None:
+        self._worn = worn
         self._down: Tensor | None = None
         self._up: Tensor | None = None
         self._is_lent = False
@@ -42,9 +42,8 @@ class LowRankStack:
         """Stacks (parts, rank, in…) and (parts, out, rank) that somebody else writes to."""
         self._down, self._up, self._is_lent = down, up, True
 
-    def exchange(self, parts: Sequence[Sequence[tuple[LowRank, float]]]) -> None:
-        """From now on these are worn, of the same ranks and in the same memory."""
-        self._parts = parts
+    def rewrite(self) -> None:
+        """What is worn has changed, to the same ranks: it goes to the same memory."""
         if self._down is not None and self._up is not None and not self._is_lent:
             self._down.zero_()
             self._up.zero_()
@@ -54,18 +53,19 @@ class LowRankStack:
         """Stack what is worn, on the device and in the numbers of `like`; what has less rank ends in zeros."""
         if self._down is not None and self._up is not None and self._up.dtype == like.dtype:
             return
-        some = next(change for part in self._parts for change, _ in part)
-        rank = max(sum(change.rank for change, _ in part) for part in self._parts)
+        parts = self._worn()
+        some = next(change for part in parts for change, _ in part)
+        rank = max(sum(change.rank for change, _ in part) for part in parts)
         rank += -rank % RANK_STEP
-        self._down = like.new_zeros(len(self._parts), rank, *some.down.shape[1:])
-        self._up = like.new_zeros(len(self._parts), some.up.shape[0], rank)
+        self._down = like.new_zeros(len(parts), rank, *some.down.shape[1:])
+        self._up = like.new_zeros(len(parts), some.up.shape[0], rank)
         self._is_lent = False
         self._write()
 
     def _write(self) -> None:
         assert self._down is not None
         assert self._up is not None
-        for index, part in enumerate(self._parts):
+        for index, part in enumerate(self._worn()):
             start = 0
             for change, weight in part:
                 end = start + change.rank

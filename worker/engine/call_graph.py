@@ -20,6 +20,8 @@ _LAUNCHING_SHARE = 0.5
 """Of the time of a call on an idle device: above it the device waits for the host, and a graph pays."""
 _KEPT = 24
 """Graphs, those used last. Each keeps a copy of what its rows wear; what they compute in is shared."""
+_COUNTED = 1_000
+"""Forms whose calls are counted: where every adapter has ranks of its own there is no end of them."""
 _log = structlog.get_logger()
 
 
@@ -63,6 +65,8 @@ class CallGraphs:
         self, form: tuple[Hashable, ...], arguments: tuple[Any, ...], options: Mapping[str, Any]
     ) -> "_Graph | None":
         """A graph of this call, once it was made so often that one may pay, and if it does."""
+        if len(self._calls) >= _COUNTED:
+            self._calls.clear()
         self._calls[form] += 1
         if form[0] is None or self._calls[form] != _CALLS_BEFORE:
             return None
