@@ -37,7 +37,7 @@ from core.services import run as runs
 from core.services.tenant import create_api_key, create_tenant
 
 CLIENTS = 8
-TARGET = 0.5
+TARGET = 1.0
 REQUEST = {"prompt": "a large red star on a blue background", "seed": 7, "num_images": 2, "steps": 20}
 SECRET = "for this measurement only, not for anything else"
 

@@ -4,7 +4,8 @@ diffusers: `unet.down_blocks.0.….attn1.to_q.lora_A.weight`, PEFT's names under
 Stable Diffusion 3 and Flux; in older files `….attn1.processor.to_q_lora.down.weight` and `….lora.down.weight`.
 PEFT: `base_model.model.down_blocks.0.….attn1.to_q.lora_A.weight`, the denoiser alone.
 kohya: `lora_unet_down_blocks_0_….lora_down.weight` with an `.alpha` to each module; for SDXL under the names of the
-original UNet, `lora_unet_input_blocks_4_1_…`; `lora_transformer_…` as OneTrainer has it.
+original UNet, `lora_unet_input_blocks_4_1_…`, and for Flux of the original transformer, whose layers are several of
+ours; `lora_transformer_…` as OneTrainer has it.
 """
 
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from core.domain.base_model import ModelFamily
+from core.domain.lora_key_flux import flux_aliases
 
 
 class LoraForm(StrEnum):
@@ -98,10 +100,10 @@ def _projection(path: str, name: str) -> str:
     return f".{name}_proj"
 
 
-def aliases(modules: Iterable[str], *, family: ModelFamily) -> Mapping[str, str]:
-    """Every name under which a file may mean a module → the module's own name.
+def aliases(modules: Iterable[str], *, family: ModelFamily) -> Mapping[str, tuple[str, ...]]:
+    """Every name under which a file may mean modules → their own names.
 
-    `modules` are named as in `ModelFacts.modules`.
+    Mostly it is one; of several the outputs lie one after the other. `modules` are named as in `ModelFacts.modules`.
     """
     names = list(modules)
     known: dict[str, str] = {}
@@ -117,7 +119,8 @@ def aliases(modules: Iterable[str], *, family: ModelFamily) -> Mapping[str, str]
             known[f"lora_te_{flat}"] = known[f"lora_te1_{flat}"] = module
     if family is ModelFamily.SDXL:
         known |= {f"lora_unet_{name}": module for module in names if (name := _original_name(module)) is not None}
-    return known
+    found: dict[str, tuple[str, ...]] = {name: (module,) for name, module in known.items()}
+    return found | dict(flux_aliases(names)) if family is ModelFamily.FLUX else found
 
 
 _OUTER = {

@@ -8,7 +8,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import IO, Any
 
 from core.domain.base_model import ModelFamily
@@ -73,7 +74,8 @@ def check_adapter(
             `file`.
     """
     header = safetensors_file.read_header(file)
-    form, pairs = _match(file, header, aliases(modules, family=family))
+    form, layers = _match(file, header, aliases(modules, family=family))
+    pairs = _split(layers, modules)
     for module, pair in pairs.items():
         if reason := _misfit(pair, modules[module]):
             raise _refused(f"does not fit the base model: {module} {reason}")
@@ -85,8 +87,10 @@ def check_adapter(
     return CheckedAdapter(form, pairs)
 
 
-def _match(file: IO[bytes], header: SafetensorsHeader, known: Mapping[str, str]) -> tuple[LoraForm, dict[str, Pair]]:
-    pairs: dict[str, Pair] = {}
+def _match(
+    file: IO[bytes], header: SafetensorsHeader, known: Mapping[str, tuple[str, ...]]
+) -> tuple[LoraForm, dict[tuple[str, ...], Pair]]:
+    pairs: dict[tuple[str, ...], Pair] = {}
     forms: set[LoraForm] = set()
     unread: list[str] = []
     strangers: list[str] = []
@@ -100,7 +104,7 @@ def _match(file: IO[bytes], header: SafetensorsHeader, known: Mapping[str, str])
             forms.add(key.form)
             pair = pairs.setdefault(known[key.alias], Pair())
             if getattr(pair, key.role) is not None:
-                raise _refused(f"holds two tensors for the {key.role} of {known[key.alias]}")
+                raise _refused(f"holds two tensors for the {key.role} of {' and '.join(known[key.alias])}")
             is_alpha = key.role is LoraRole.ALPHA
             setattr(pair, key.role, safetensors_file.read_scalar(file, tensor) if is_alpha else tensor)
     if unread:
@@ -110,6 +114,33 @@ def _match(file: IO[bytes], header: SafetensorsHeader, known: Mapping[str, str])
     if len(forms) > 1:
         raise _refused("mixes several ways of naming its tensors")
     return forms.pop(), pairs
+
+
+def _split(layers: Mapping[tuple[str, ...], Pair], modules: Mapping[str, Sequence[int]]) -> dict[str, Pair]:
+    """By module. Of a layer that is several, each takes the whole of `down`, and of `up` the rows of its outputs."""
+    pairs: dict[str, Pair] = {}
+    for parts, pair in layers.items():
+        for module, part in zip(parts, _parts(pair, [modules[module][0] for module in parts]), strict=True):
+            if pairs.setdefault(module, part) is not part:
+                raise _refused(f"changes {module} twice, under two names")
+    return pairs
+
+
+def _parts(pair: Pair, outputs: Sequence[int]) -> list[Pair]:
+    up = pair.up
+    if len(outputs) == 1 or up is None or not up.shape:
+        return [pair] * len(outputs)
+    if up.shape[0] != sum(outputs):
+        raise _refused(f"does not fit the base model: {up.name[:200]} needs {sum(outputs)} rows, it has {up.shape[0]}")
+    row = (up.end - up.start) // up.shape[0]
+    ends = list(accumulate(outputs))
+    return [
+        replace(
+            pair,
+            up=replace(up, shape=(rows, *up.shape[1:]), start=up.start + (end - rows) * row, end=up.start + end * row),
+        )
+        for rows, end in zip(outputs, ends, strict=True)
+    ]
 
 
 def _unread(names: list[str]) -> str:

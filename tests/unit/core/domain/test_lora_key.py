@@ -56,7 +56,7 @@ def test_every_form_leads_to_the_same_module(key: str, module: str, role: LoraRo
     assert isinstance(read, LoraKey)
     assert (read.role, read.form) == (role, form)
     known = aliases([TO_Q, TO_OUT, Q_PROJ, Q_PROJ_2], family=ModelFamily.SD1)
-    assert known[read.alias] == module
+    assert known[read.alias] == (module,)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_denoiser_may_be_a_transformer(key: str, family: ModelFamily) -> Non
     module = "transformer.transformer_blocks.0.attn.to_q"
     read = read_key(key)
     assert read is not None
-    assert aliases([module, Q_PROJ], family=family)[read.alias] == module
+    assert aliases([module, Q_PROJ], family=family)[read.alias] == (module,)
     assert is_of_denoiser(module) and is_of_denoiser(TO_Q) and not is_of_denoiser(Q_PROJ)
 
 
@@ -97,7 +97,7 @@ def test_the_denoiser_may_be_a_transformer(key: str, family: ModelFamily) -> Non
 def test_kohyas_sdxl_names_are_those_of_the_original_unet(name: str, module: str) -> None:
     read = read_key(f"lora_unet_{name}.lora_down.weight")
     assert read is not None
-    assert aliases([module], family=ModelFamily.SDXL)[read.alias] == module
+    assert aliases([module], family=ModelFamily.SDXL)[read.alias] == (module,)
     assert read.alias not in aliases([module], family=ModelFamily.SD1)
 
 

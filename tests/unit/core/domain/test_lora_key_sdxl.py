@@ -44,7 +44,7 @@ def as_diffusers_reads(name: str) -> str:
 
 def test_every_original_name_means_what_diffusers_takes_it_for(modules: list[str]) -> None:
     known = aliases(modules, family=ModelFamily.SDXL)
-    original = {name: module for name, module in known.items() if any(part in name for part in ORIGINAL)}
+    original = {name: module for name, (module,) in known.items() if any(part in name for part in ORIGINAL)}
     assert len(original) >= len(modules) - 4, "all but the outermost modules have such a name"
     for name, module in original.items():
-        assert known[as_diffusers_reads(name)] == module, name
+        assert known[as_diffusers_reads(name)] == (module,), name
