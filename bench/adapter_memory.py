@@ -33,7 +33,7 @@ from bench.mixed_lora import make_plan
 from core.domain.base_model import LoadOptions, ModelHandle
 from core.domain.errors import AdapterUnusable, JobStopped
 from core.domain.generation import GenerationPlan, SchedulerName
-from worker.engine.adapter_weights import read_adapter
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.image_engine import ImageEngine
 
 THREADS, CLIENTS = 1, 8

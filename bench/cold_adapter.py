@@ -3,12 +3,14 @@
 `python -m bench.cold_adapter`. A side brings a LoRA and makes one forward of one smallest row with it, then the same
 forward again; the difference is what bringing and first wearing it cost. Ours is the engine's shelf. The peers are
 diffusers' `load_lora_weights` with `low_cpu_mem_usage=True`, and its hotswap into a LoRA that is loaded. Files are in
-the page cache for all. What a first wear costs is paid at every change of a batch's members, cold or not.
+the page cache for all, and a file of the same trainer was seen before. What a first wear costs is paid at every change
+of a batch's members, cold or not.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +21,12 @@ import torch
 from bench import model
 from bench.claim import Claim, write
 from bench.lora_file import KINDS, as_asked, save_lora
+from core.domain.generation import ResolvedAdapter
 from worker.engine.adapter_cache import AdapterCache
 from worker.engine.adapter_mix import mix_of
 from worker.engine.adapter_row import AdapterRows
 from worker.engine.adapter_shelf import AdapterShelf
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline
 
 THREADS = 1
@@ -120,43 +124,44 @@ class Forward:
 
 
 class Ours:
-    """A shelf that is empty, or not, before each request."""
+    """A shelf that keeps nothing beyond a request."""
 
     def __init__(self, pipeline: Pipeline, folder: Path) -> None:
         self._pipeline, self._forward, self._rows = pipeline, Forward(pipeline), AdapterRows(pipeline)
-        self._folder, self._device = folder, pipeline._execution_device
+        self._device = pipeline._execution_device  # which looks at every module
+        self._cache = cast(AdapterCache, OnDisk(folder))
+        self._shelf = AdapterShelf(self._cache, host_bytes=0, device_bytes=0)
 
     def cold(self, file: Path) -> float:
-        """From the disk to the first forward's end."""
-        shelf = self._shelf()
-        extra = self._forward.extra(lambda: self._wear(shelf, file))
-        self._rows.forget()
-        return extra
+        """From the disk to the first forward's end, in place of what the row wore before."""
+        return self._forward.extra(lambda: self._wear(file))
 
     def cold_in_the_shelf(self, file: Path) -> float:
         """Without the first wear."""
-        return self._in_the_shelf(self._shelf(), file)
+        return self._in_the_shelf(self._shelf, file)
 
     def prefetched_in_the_shelf(self, file: Path) -> float:
         """What is left of it where it was brought before."""
-        shelf = self._shelf()
+        shelf = AdapterShelf(self._cache, host_bytes=ROOM, device_bytes=ROOM)
         self._in_the_shelf(shelf, file)
         return self._in_the_shelf(shelf, file)
 
     def _in_the_shelf(self, shelf: AdapterShelf, file: Path) -> float:
         settle()
         start = time.perf_counter()
-        with shelf.use([as_asked(file)], model="bench", pipeline=self._pipeline, device=self._device):
+        with self._using(shelf, as_asked(file)):
             settle()
             return time.perf_counter() - start
 
-    def _wear(self, shelf: AdapterShelf, file: Path) -> None:
+    def _wear(self, file: Path) -> None:
         adapter = as_asked(file)
-        with shelf.use([adapter], model="bench", pipeline=self._pipeline, device=self._device) as weights:
+        with self._using(self._shelf, adapter) as weights:
             self._rows.wear([mix_of([adapter], weights)])
 
-    def _shelf(self) -> AdapterShelf:
-        return AdapterShelf(cast(AdapterCache, OnDisk(self._folder)), host_bytes=ROOM, device_bytes=ROOM)
+    def _using(
+        self, shelf: AdapterShelf, adapter: ResolvedAdapter
+    ) -> AbstractContextManager[dict[str, AdapterWeights]]:
+        return shelf.use([adapter], model="bench", pipeline=self._pipeline, device=self._device)
 
 
 class OnDisk:

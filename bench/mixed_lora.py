@@ -23,7 +23,7 @@ from bench.peer import Diffusers, Peft, Pictures, counted, load_each
 from core.domain.base_model import LoadOptions
 from core.domain.generation import GenerationPlan, OutputFormat, SchedulerName
 from worker.engine.adapter_mix import Mix, Portion
-from worker.engine.adapter_weights import read_adapter
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.batch import Batch, Seat
 from worker.engine.family_model import FamilyModel
 from worker.engine.inspection import inspect_pipeline

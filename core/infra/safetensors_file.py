@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 10_000
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 _CHUNK_BYTES = 2**20
-_PREFIX_BYTES = 8
+PREFIX_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,31 @@ def read_header(file: IO[bytes]) -> SafetensorsHeader:
     """
     size = file.seek(0, 2)
     file.seek(0)
-    prefix = file.read(_PREFIX_BYTES)
+    length = header_bytes(file.read(PREFIX_BYTES), size=size)
+    return parse_header(file.read(length), size=size)
+
+
+def header_bytes(prefix: bytes, *, size: int) -> int:
+    """How long the header is that follows the first PREFIX_BYTES of a file of `size` bytes.
+
+    Raises:
+        InvalidInput: it is not such a file; the field is `file`.
+    """
     length = int.from_bytes(prefix, "little")
-    if len(prefix) < _PREFIX_BYTES or length > size - _PREFIX_BYTES:
+    if len(prefix) < PREFIX_BYTES or length > size - PREFIX_BYTES:
         raise _refused("is not a safetensors file, or is cut short")
     if length > MAX_HEADER_BYTES:
         raise _refused(f"has a header of more than {MAX_HEADER_BYTES} bytes, or is not a safetensors file")
-    entries = _parse(file.read(length))
+    return length
+
+
+def parse_header(encoded: bytes, *, size: int) -> SafetensorsHeader:
+    """See `read_header`; of a file of `size` bytes."""
+    entries = _parse(encoded)
     metadata = entries.pop("__metadata__", {})
     if len(entries) > MAX_TENSORS:
         raise _refused(f"has more than {MAX_TENSORS} tensors")
-    body = _PREFIX_BYTES + length
+    body = PREFIX_BYTES + len(encoded)
     tensors = sorted((_tensor(name, entry, body) for name, entry in entries.items()), key=lambda tensor: tensor.start)
     _check_layout(tensors, body=body, size=size)
     is_text = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
@@ -167,7 +181,7 @@ def write(source: IO[bytes], target: IO[bytes], *, tensors: Mapping[str, Tensor]
         position += size
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    target.write(len(encoded).to_bytes(_PREFIX_BYTES, "little") + encoded)
+    target.write(len(encoded).to_bytes(PREFIX_BYTES, "little") + encoded)
     for tensor in tensors.values():
         for chunk in chunks(source, tensor):
             target.write(chunk)

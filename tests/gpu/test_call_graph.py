@@ -10,8 +10,8 @@ import torch
 from tests.gpu.conftest import EXACT
 from tests.tiny_pipeline import save_lora
 from worker.engine.adapter_mix import Mix, Portion
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.adapter_row import AdapterRows
-from worker.engine.adapter_weights import read_adapter
 from worker.engine.call_graph import CallGraphs
 from worker.engine.pipeline import load_pipeline
 

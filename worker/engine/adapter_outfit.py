@@ -31,15 +31,17 @@ class Outfit:
         parts = self._parts()
         self._layout = _shared_layout(parts)
         self._memory: Tensor | None = None
-        self.stacks: Mapping[str, Stack] = {
-            name: self._stack(changes, name) for name in _names(parts) if any(changes := _changes(parts, name))
-        }
-        if self._layout is not None:
-            self._memory = torch.empty(len(parts), _aligned(self._layout.size), dtype=dtype, device=device)
-            self._copy(parts, self._layout, self._memory)
-            for name, stack in self.stacks.items():
-                assert isinstance(stack, LowRankStack)
-                stack.lend(*self._layout.views(name, self._memory))
+        if self._layout is None:
+            self.stacks: Mapping[str, Stack] = {
+                name: self._stack(changes, name) for name in _names(parts) if any(changes := _changes(parts, name))
+            }
+            return
+        self._memory = torch.empty(len(parts), _aligned(self._layout.size), dtype=dtype, device=device)
+        lent = {name: self._low_rank_stack(name) for name in _names(parts) if _is_worn(parts, name)}
+        self.stacks = lent
+        self._copy(parts, self._layout, self._memory)
+        for name, stack in lent.items():
+            stack.lend(*self._layout.views(name, self._memory))
 
     @property
     def rows(self) -> int:
@@ -60,8 +62,11 @@ class Outfit:
 
     def _stack(self, changes: Sequence[Sequence[tuple[Change, float]]], name: str) -> Stack:
         if all(isinstance(change, LowRank) for part in changes for change, _ in part):
-            return LowRankStack(lambda: _low_rank(_changes(self._parts(), name)))
+            return self._low_rank_stack(name)
         return DenseStack(changes[0])
+
+    def _low_rank_stack(self, name: str) -> LowRankStack:
+        return LowRankStack(lambda: _low_rank(_changes(self._parts(), name)))
 
     def _parts(self) -> Sequence[Mix]:
         return self.worn[:: _rows_of_a_part(self.worn)]
@@ -75,7 +80,7 @@ class Outfit:
             else:
                 place[: layout.size].copy_(numbers, non_blocking=True)
         scales = {
-            name: [mix[0].weights.layers[name].scale * mix[0].strength(name) if mix else 1.0 for mix in parts]
+            name: [mix[0].weights.scales[name] * mix[0].strength(name) if mix else 1.0 for mix in parts]
             for name in self.stacks
         }
         scaled = [name for name in scales if any(scale != 1 for scale in scales[name])]
@@ -110,6 +115,10 @@ def _names(parts: Sequence[Mix]) -> set[str]:
         for changes in (portion.weights.layers, portion.weights.dense)
         for name in changes
     }
+
+
+def _is_worn(parts: Sequence[Mix], name: str) -> bool:
+    return any(portion.strength(name) != 0 for mix in parts for portion in mix)
 
 
 def _changes(parts: Sequence[Mix], name: str) -> list[list[tuple[Change, float]]]:

@@ -39,7 +39,7 @@ class AdapterRows:
         self._known: OrderedDict[tuple[Mix, ...], Outfit] = OrderedDict()
         self._worn: Outfit | None = None
         self._hooks = {name: _Hook() for name in self._modules}
-        self._handles: list[RemovableHandle] = []
+        self._handles: dict[str, RemovableHandle] = {}
         self._stay = is_compiled
         if is_compiled:
             for name, module in self._modules.items():
@@ -51,10 +51,10 @@ class AdapterRows:
         Cheap where nothing changes. Raises ValueError: rows with different mixes, and one of them is not mixable.
         """
         worn = reduced(mixes)
-        if worn != (self._worn.worn if self._worn else ()):
+        if not worn:
             self._take_off()
-            if worn:
-                self._put_on(worn)
+        elif self._worn is None or worn != self._worn.worn:
+            self._put_on(self._outfit(worn))
 
     def form(self, mixes: Sequence[Mix]) -> Hashable:
         """Equal for mixes that one outfit can be exchanged for; None where something has to be worked out."""
@@ -73,26 +73,43 @@ class AdapterRows:
         self._take_off()
         self._known.clear()
 
-    def _put_on(self, worn: tuple[Mix, ...]) -> None:
-        if worn not in self._known:
+    def _outfit(self, worn: tuple[Mix, ...]) -> Outfit:
+        """An outfit for these: one that is kept, or, where there are enough, the oldest exchanged, or a new one."""
+        found = self._known.pop(worn, None)
+        if found is None and len(self._known) >= _KEPT:
+            oldest = next(iter(self._known))
+            form = form_of(worn)
+            if form is not None and form == form_of(oldest):
+                found = self._known.pop(oldest)
+                found.exchange(worn)
+        if found is None:
             self._make_room(worn)
-            self._known[worn] = Outfit(worn, dtype=self._dtype, device=self._device)
-        self._known.move_to_end(worn)
-        self._worn = self._known[worn]
-        for name, stack in self._worn.stacks.items():
+            found = Outfit(worn, dtype=self._dtype, device=self._device)
+        self._known[worn] = found
+        return found
+
+    def _put_on(self, outfit: Outfit) -> None:
+        for name in self._worn.stacks.keys() - outfit.stacks.keys() if self._worn else ():
+            self._undress(name)
+        self._worn = outfit
+        for name, stack in outfit.stacks.items():
             hook, module = self._hooks[name], self._modules[name]
-            hook.stack, hook.rows = stack, self._worn.rows
+            hook.stack, hook.rows = stack, outfit.rows
             if not self._stay:
-                self._handles.append(module.register_forward_hook(hook))
+                if name not in self._handles:
+                    self._handles[name] = module.register_forward_hook(hook)
             elif isinstance(stack, LowRankStack):
                 stack.prepare(module.weight)
 
     def _take_off(self) -> None:
         for name in self._worn.stacks if self._worn else ():
-            self._hooks[name].stack = None
-        for handle in self._handles:
+            self._undress(name)
+        self._worn = None
+
+    def _undress(self, name: str) -> None:
+        self._hooks[name].stack = None
+        if handle := self._handles.pop(name, None):
             handle.remove()
-        self._handles, self._worn = [], None
 
     def _make_room(self, worn: tuple[Mix, ...]) -> None:
         # What is worked out is as large as the modules it changes.

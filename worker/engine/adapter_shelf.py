@@ -12,7 +12,8 @@ import torch
 from core.domain.generation import ResolvedAdapter
 from core.domain.holding import Residency
 from worker.engine.adapter_cache import AdapterCache
-from worker.engine.adapter_weights import AdapterWeights, read_adapter
+from worker.engine.adapter_reader import Moulds, read_adapter
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline
 
 Key: TypeAlias = tuple[Hashable, str]
@@ -29,6 +30,7 @@ class AdapterShelf:
         self._cache = cache
         self._host, self._device = _Tier(host_bytes), _Tier(device_bytes)
         self._in_use: dict[Key, _Use] = {}
+        self._moulds = Moulds()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -81,7 +83,7 @@ class AdapterShelf:
             found = self._host.find(key)
         if found is None:
             file = self._cache.fetch(sha256=adapter.sha256, object_key=adapter.object_key)
-            found = read_adapter(file, pipeline, sha256=adapter.sha256, pin=pin)
+            found = read_adapter(file, pipeline, sha256=adapter.sha256, pin=pin, moulds=self._moulds)
             with self._lock:
                 self._host.keep(key, found, kept=self._in_use)
         return found

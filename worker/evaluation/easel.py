@@ -13,7 +13,7 @@ from PIL import Image
 from core.domain.errors import AdapterUnusable, InvalidInput
 from core.domain.generation import GenerationDefaults, GenerationPlan, OutputFormat, ResolvedAdapter
 from worker.engine.adapter_mix import Mix, mix_of
-from worker.engine.adapter_weights import read_adapter
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.batch import Batch, Seat
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.picture import Picture

@@ -13,8 +13,8 @@ from core.domain.errors import JobStopped
 from core.domain.generation import GenerationDefaults, ResolvedAdapter
 from core.domain.preference import PreferenceRow
 from worker.engine.adapter_mix import mix_of
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.adapter_row import AdapterRows
-from worker.engine.adapter_weights import read_adapter
 from worker.engine.denoiser import Condition, Denoiser
 from worker.engine.implicit_reward import FIXED_TIMESTEPS, mean_errors
 from worker.engine.pipeline import Pipeline

@@ -15,7 +15,7 @@ from bench.lora_file import KINDS, save_lora
 from bench.mixed_lora import Ours as Batched
 from bench.mixed_lora import make_plan
 from bench.peer import Diffusers, Peft, load_each
-from worker.engine.adapter_weights import read_adapter
+from worker.engine.adapter_reader import read_adapter
 
 
 @pytest.fixture(autouse=True, scope="module")

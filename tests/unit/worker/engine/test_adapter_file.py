@@ -1,4 +1,5 @@
 import json
+from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,13 @@ def test_tensors_are_pieces_of_the_memory_that_holds_the_file(tmp_path: Path) ->
 
     start = read.memory.untyped_storage().data_ptr()
     assert all(tensor.untyped_storage().data_ptr() == start for tensor in read.tensors.values())
-    assert read.memory.numpy().tobytes() == file.read_bytes()
+    assert file.read_bytes().endswith(read.header + read.memory.numpy().tobytes())
 
 
 def test_a_tensor_that_does_not_begin_at_a_word_is_read_as_well(tmp_path: Path) -> None:
-    content = torch.tensor([1.5, -2.0]).numpy().tobytes()
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    header += b" " * (1 - len(header) % 2)  # an odd length
+    content = torch.tensor([0.5]).half().numpy().tobytes() + torch.tensor([1.5, -2.0]).numpy().tobytes()
+    half = {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}
+    header = json.dumps({"half": half, "a": {"dtype": "F32", "shape": [2], "data_offsets": [2, 10]}}).encode()
     file = tmp_path / "adapter.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header + content)
 
@@ -52,4 +53,22 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
     file.write_bytes(save({"a": torch.ones(3, 4)})[:kept])
 
     with pytest.raises(InvalidInput):
-        read_file(file, pin=False)
+        _ = read_file(file, pin=False).tensors
+
+
+def test_an_outline_knows_of_numbers_nothing_but_where_they_are(tmp_path: Path) -> None:
+    def outline(tensors: dict[str, torch.Tensor], **metadata: str) -> Hashable:
+        save_file(tensors, tmp_path / "adapter.safetensors", metadata=metadata)
+        return read_file(tmp_path / "adapter.safetensors", pin=False).outline
+
+    plain = outline({"a": torch.ones(3, 4)})
+    assert outline({"a": torch.zeros(3, 4)}) == plain
+    assert outline({"a": torch.ones(3, 4)}, said="one") == outline({"a": torch.ones(3, 4)}, said="much more than that")
+    others = [
+        outline({"b": torch.ones(3, 4)}),
+        outline({"a": torch.ones(4, 3)}),
+        outline({"a": torch.ones(3, 4).half()}),
+        outline({"a": torch.ones(3, 4)}, lora_adapter_metadata="{}"),
+        outline({"a": torch.ones(3, 4)}, lora_adapter_metadata='{"r": 4}'),
+    ]
+    assert len({plain, *others}) == 6

@@ -12,9 +12,10 @@ from core.domain.base_model import LoadOptions
 from tests.tiny_pipeline import save_lora
 from worker.engine.adapter_mix import Mix, Portion
 from worker.engine.adapter_outfit import Outfit, form_of
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.adapter_row import AdapterRows
 from worker.engine.adapter_stack import RANK_STEP, LowRankStack
-from worker.engine.adapter_weights import AdapterWeights, read_adapter
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline, load_pipeline
 
 EXCHANGES = 20

@@ -12,7 +12,8 @@ from core.domain.base_model import LoadOptions
 from core.domain.errors import AdapterUnusable
 from tests.tiny_adapter import ATTENTION, save_peft, tune
 from tests.tiny_pipeline import save_lora
-from worker.engine.adapter_weights import AdapterWeights, read_adapter
+from worker.engine.adapter_reader import read_adapter
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline, load_pipeline
 
 

@@ -14,8 +14,9 @@ from core.domain.base_model import LoadOptions
 from core.domain.generation import ResolvedAdapter
 from tests.tiny_adapter import ATTENTION, modules_of, save_diffusers, save_kohya, save_peft, targets_of, tune
 from worker.engine.adapter_mix import Mix, Portion, is_mixable, mix_of, text_state
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.adapter_row import AdapterRows
-from worker.engine.adapter_weights import AdapterWeights, read_adapter
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline, load_pipeline
 
 RANKS = (1, 3, 4, 16)

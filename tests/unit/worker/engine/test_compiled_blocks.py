@@ -11,8 +11,9 @@ from torch._dynamo.utils import counters
 from core.domain.base_model import LoadOptions
 from tests.tiny_pipeline import save_lora
 from worker.engine.adapter_mix import Mix, Portion
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.adapter_row import AdapterRows
-from worker.engine.adapter_weights import AdapterWeights, read_adapter
+from worker.engine.adapter_weights import AdapterWeights
 from worker.engine.pipeline import Pipeline, compile_blocks, load_pipeline
 
 SWAPS, ROWS = 50, (2, 3, 4)

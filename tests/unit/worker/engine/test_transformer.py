@@ -22,7 +22,7 @@ from core.infra.settings import Settings
 from tests.engine_bench import draw_alone
 from tests.tiny_pipeline import save_flux, save_lora, save_sd3
 from tests.unit.worker.engine.conftest import handle_of
-from worker.engine.adapter_weights import read_adapter
+from worker.engine.adapter_reader import read_adapter
 from worker.engine.image_engine import ImageEngine
 from worker.engine.inspection import inspect_pipeline
 from worker.engine.pipeline import image_to_image, load_pipeline
