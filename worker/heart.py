@@ -65,22 +65,29 @@ class Heart:
                     self._beats = False
                     return
             now = time.monotonic()
-            due = [each for each in leases if each.progress is not each.written or now - each.renewed >= rhythm]
-            if due := [each for each in due if not isinstance(each.stop, OwnershipLost)]:
+            if due := [
+                each
+                for each in leases
+                if not isinstance(each.stop, OwnershipLost)
+                and (each.progress is not each.written or now - each.renewed >= rhythm)
+            ]:
                 self._beat(due)
 
     def _beat(self, leases: Sequence[Lease]) -> None:
         started = time.monotonic()
         said = [each.progress for each in leases]
-        fresh = [
-            progress if progress is not each.written else None for each, progress in zip(leases, said, strict=True)
+        beats = [
+            (each.claim, None if progress is each.written else progress)
+            for each, progress in zip(leases, said, strict=True)
         ]
-        beats = [(each.claim, progress) for each, progress in zip(leases, fresh, strict=True)]
         try:
             with self._database.transaction() as session:
                 pulses = runs.heartbeat(session, beats, lease_seconds=self._lease_seconds)
         except LorikeetError as error:
             _log.warning("heartbeat_failed", error=error.message)
+            pulses = [Pulse.UNKNOWN] * len(leases)
+        except Exception:  # noqa: BLE001  # whatever it was: every job of the process hangs on the next beat
+            _log.exception("heartbeat_failed_unexpectedly")
             pulses = [Pulse.UNKNOWN] * len(leases)
         for lease, progress, pulse in zip(leases, said, pulses, strict=True):
             if pulse is Pulse.UNKNOWN:

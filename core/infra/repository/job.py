@@ -57,7 +57,8 @@ def page(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def _seconds_since(column: Any) -> Any:
+def seconds_since(column: Any) -> Any:
+    """How long ago a time was, by the database's clock."""
     return func.extract("epoch", func.now() - column)
 
 
@@ -120,7 +121,7 @@ def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int,
         and_(Job.priority == job.priority, tuple_(Job.created_at, Job.id) < (job.created_at, job.id)),
     )
     waiting = and_(Job.status == JobStatus.QUEUED, first)
-    running_for = func.coalesce(_seconds_since(Job.claimed_at), 0.0)
+    running_for = func.coalesce(seconds_since(Job.claimed_at), 0.0)
     left = case(
         (Job.status == JobStatus.RUNNING, func.greatest(Job.cost_seconds - running_for, 0.0)), else_=Job.cost_seconds
     )

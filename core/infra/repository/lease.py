@@ -30,7 +30,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.types import TypeEngine
 
 from core.domain.job import TERMINAL, JobKind, JobStatus, Progress
-from core.infra.repository.job import READY
+from core.infra.repository.job import READY, seconds_since
 from core.infra.table import Job, StableDiffusion
 
 _BEAT: dict[str, TypeEngine[Any]] = {
@@ -165,8 +165,7 @@ def end_run(
     """
     values = {"status": status, "lease_expires_at": None, "worker_id": None} | values
     if status in TERMINAL:
-        seconds = func.extract("epoch", func.now() - Job.claimed_at)
-        values |= {"completed_at": func.now(), "execution_seconds": seconds}
+        values |= {"completed_at": func.now(), "execution_seconds": seconds_since(Job.claimed_at)}
     statement = _held(job_id, claim_epoch).values(**values).returning(Job.work_units, Job.execution_seconds)
     row = session.execute(statement, execution_options={"synchronize_session": False}).one_or_none()
     return None if row is None else (row.work_units, row.execution_seconds)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from core.services import run as run_service
 from tests.job_bench import IMAGE, JobBench
 from tests.loop_bench import wait_until
 from worker.runner import Run, run_next
@@ -105,6 +107,32 @@ def test_a_heart_beats_for_all_runs_of_a_process_by_one_thread_that_ends_with_th
     another = bench.submit()
     run_next(runtime, handler(work))
     assert bench.get(another.id).status == JobStatus.SUCCEEDED
+
+
+def test_a_heart_goes_on_after_a_beat_that_failed_as_nobody_foresaw(
+    bench: JobBench, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.submit()
+    whole, failed = run_service.heartbeat, threading.Event()
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("nobody foresaw this")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(run_service, "heartbeat", fail_once)
+
+    def work(run: Run) -> Outcome:
+        deadline = time.monotonic() + 2 * runtime.settings.lease_seconds
+        while time.monotonic() < deadline:
+            assert bench.sweep() == 0, "the lease must not run out"
+            time.sleep(0.1)
+        return Outcome()
+
+    run_next(runtime, handler(work))
+    assert failed.is_set()
+    assert bench.get(job.id).status == JobStatus.SUCCEEDED
 
 
 def test_a_cancel_reaches_the_running_work(bench: JobBench, runtime: Runtime) -> None:
