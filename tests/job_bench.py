@@ -70,9 +70,13 @@ class JobBench:
             submission = Submission(**(values | changes))
             return job_service.submit(session, submission, queue=self.queue, max_queued_seconds=max_queued_seconds).job
 
-    def claim(self, *, lease_seconds: float = 30.0, worker_id: str = "worker") -> Claim | None:
+    def claim(
+        self, *, lease_seconds: float = 30.0, worker_id: str = "worker", takes_suspects: bool = True
+    ) -> Claim | None:
         with self.database.transaction() as session:
-            return run_service.claim_next(session, kinds=KINDS, worker_id=worker_id, lease_seconds=lease_seconds)
+            return run_service.claim_next(
+                session, kinds=KINDS, worker_id=worker_id, lease_seconds=lease_seconds, takes_suspects=takes_suspects
+            )
 
     def must_claim(self, *, lease_seconds: float = 30.0) -> Claim:
         claim = self.claim(lease_seconds=lease_seconds)

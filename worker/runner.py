@@ -95,27 +95,34 @@ Handler = Callable[[Run, Runtime], Outcome]
 
 def run_next(runtime: Runtime, handlers: Mapping[JobKind, Handler]) -> bool:
     """Claim a job, best of a model that is in memory, and see it to its end; whether there was one."""
-    if runtime.draining.is_set():
+    # Whatever is given to an engine that hangs would only be lost with it.
+    if runtime.draining.is_set() or runtime.engine_busy_seconds() > runtime.settings.lease_seconds:
         return False
-    settings = runtime.settings
-    with runtime.database.transaction() as session:
-        claim = runs.claim_next(
-            session,
-            kinds=tuple(handlers),
-            worker_id=runtime.worker_id,
-            lease_seconds=settings.lease_seconds,
-            held=runtime.holding().models,
-            affinity_seconds=settings.affinity_seconds,
-        )
+    claim = runtime.gate.let_in(lambda is_alone: _claim(runtime, tuple(handlers), is_alone=is_alone))
     if claim is None:
         return False
-    with structlog.contextvars.bound_contextvars(job_id=str(claim.job_id), claim_epoch=claim.claim_epoch):
-        _log.info("claimed", kind=claim.kind)
-        try:
+    try:
+        with structlog.contextvars.bound_contextvars(job_id=str(claim.job_id), claim_epoch=claim.claim_epoch):
+            _log.info("claimed", kind=claim.kind)
             _run(claim, runtime, handlers[claim.kind])
-        except OwnershipLost:
-            _log.warning("ownership_lost")
+    except OwnershipLost:
+        _log.warning("ownership_lost", job_id=str(claim.job_id), claim_epoch=claim.claim_epoch)
+    finally:
+        runtime.gate.let_out()
     return True
+
+
+def _claim(runtime: Runtime, kinds: tuple[JobKind, ...], *, is_alone: bool) -> Claim | None:
+    with runtime.database.transaction() as session:
+        return runs.claim_next(
+            session,
+            kinds=kinds,
+            worker_id=runtime.worker_id,
+            lease_seconds=runtime.settings.lease_seconds,
+            held=runtime.holding().models,
+            affinity_seconds=runtime.settings.affinity_seconds,
+            takes_suspects=is_alone,
+        )
 
 
 def _run(claim: Claim, runtime: Runtime, handle: Handler) -> None:

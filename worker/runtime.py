@@ -13,6 +13,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from worker.gate import Gate
 from worker.heart import Heart
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Runtime:
     queue: TaskQueue
     worker_id: str
     draining: threading.Event = field(default_factory=threading.Event)
+    gate: Gate = field(default_factory=Gate)
 
     @cached_property
     def heart(self) -> Heart:
@@ -45,6 +47,10 @@ class Runtime:
     def holding(self) -> Holding:
         """What the engine has in memory; nothing before there is one, for asking must not make it."""
         return self.engine.holding() if "engine" in vars(self) else NOTHING
+
+    def engine_busy_seconds(self) -> float:
+        """For how long the engine's present call lasts; 0 where it waits, or is not there."""
+        return self.engine.busy_seconds() if "engine" in vars(self) else 0.0
 
     def close(self) -> None:
         """Let go of the database and the queue."""

@@ -53,6 +53,9 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 MAX_CRASHES = 3
 """Leases a job may lose before it is taken for the thing that kills its workers."""
 
+SUSPECT_CRASHES = MAX_CRASHES - 1
+"""Leases lost after which a job runs alone, so that it is not blamed for a neighbour, nor a neighbour for it."""
+
 MAX_ATTEMPTS = 3
 """Unexpected errors of the work before the job fails."""
 

@@ -14,7 +14,17 @@ from core.domain.adapter import AdapterManifest
 from core.domain.base_model import LoadOptions, ModelFacts, ModelHandle, ModelStatus
 from core.domain.errors import LorikeetError, OwnershipLost
 from core.domain.holding import NOTHING, Holding
-from core.domain.job import MAX_ATTEMPTS, TERMINAL, JobKind, JobStatus, Progress, WorkerKind, retry_delay
+from core.domain.job import (
+    MAX_ATTEMPTS,
+    MAX_CRASHES,
+    SUSPECT_CRASHES,
+    TERMINAL,
+    JobKind,
+    JobStatus,
+    Progress,
+    WorkerKind,
+    retry_delay,
+)
 from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
 from core.infra.repository import lease as leases
@@ -34,6 +44,7 @@ class Claim:
     plan: dict[str, Any]
     model: ModelHandle
     dataset_id: UUID | None
+    is_suspect: bool = False
 
 
 def claim_next(
@@ -44,11 +55,14 @@ def claim_next(
     lease_seconds: float,
     held: Collection[UUID] = (),
     affinity_seconds: float = 0.0,
+    takes_suspects: bool = True,
 ) -> Claim | None:
     """Take a job, if there is one; two workers never get the same one.
 
     It is the first in line, or, while that has waited for less than `affinity_seconds`, the first of its priority
-    whose base model the worker has `held` in memory.
+    whose base model the worker has `held` in memory. A suspect, whose workers died `SUSPECT_CRASHES` times, goes only
+    to a worker that has nothing else and takes nothing beside it: if it kills once more, it was no neighbour's fault,
+    and no neighbour's loss. Where it is the first in line, others do not pass it: a busy worker gets nothing then.
     """
     claimed = leases.claim_next(
         session,
@@ -57,6 +71,7 @@ def claim_next(
         lease_seconds=lease_seconds,
         held=held,
         affinity_seconds=affinity_seconds,
+        most_crashes=MAX_CRASHES if takes_suspects else SUSPECT_CRASHES - 1,
     )
     if claimed is None:
         return None
@@ -70,6 +85,7 @@ def claim_next(
         plan=job.plan,
         model=ModelHandle(model.id, model.name, model.source, model.revision, options),
         dataset_id=job.dataset_id,
+        is_suspect=job.crash_count >= SUSPECT_CRASHES,
     )
 
 

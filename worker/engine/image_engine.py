@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class ImageEngine:
         room = Room(most_rows=settings.batch_rows, device=pick_device(settings.device))
         self._batch = Batch(room, make_room=self._make_room)
         self._inbox: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -121,6 +123,11 @@ class ImageEngine:
         models = {model.id: model.name for model in self._models.held()}
         return Holding(models=models, adapters=self._shelf.residency())
 
+    def busy_seconds(self) -> float:
+        """For how long the thread has been at what it does now, one load or one call; 0 where it waits."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def close(self) -> None:
         """Finish what was asked for, then let go of the models."""
         self._inbox.put(None)
@@ -156,7 +163,7 @@ class ImageEngine:
             while is_open or self._batch:
                 is_open = self._take_in() and is_open
                 if self._batch:
-                    self._batch.tick()
+                    self._do(self._batch.tick)
         self._models.clear()
 
     def _take_in(self) -> bool:
@@ -170,8 +177,13 @@ class ImageEngine:
             if ask is None:
                 is_open = False
             else:
-                ask()
+                self._do(ask)
         return is_open
+
+    def _do(self, call: Callable[[], object]) -> None:
+        self._busy_since = time.monotonic()
+        call()
+        self._busy_since = None
 
     def _begin(
         self, request: Request, loaded: LoadedModel, init_image: Image.Image | None, *, on_step: Callable[[int], None]

@@ -50,8 +50,11 @@ def claim_next(
     lease_seconds: float,
     held: Collection[UUID],
     affinity_seconds: float,
+    most_crashes: int,
 ) -> tuple[Job, StableDiffusion] | None:
     """Take a ready job, fence it with a new epoch, and start its lease; the job and its base model.
+
+    One that lost more than `most_crashes` leases is not taken, and not passed either.
 
     The rule: the first in line, by priority and age. But while that has waited for less than `affinity_seconds`, the
     first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
@@ -63,6 +66,7 @@ def claim_next(
         "lease": timedelta(seconds=lease_seconds),
         "held": list(held),
         "affinity": timedelta(seconds=affinity_seconds),
+        "most_crashes": most_crashes,
     }
     row = session.execute(statement, given, execution_options={"synchronize_session": False}).one_or_none()
     return None if row is None else (row[0], row[1])
@@ -78,7 +82,11 @@ def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[J
         chosen = func.coalesce(_first_free(line.where(is_held, may_pass)), chosen)
     return (
         update(Job)
-        .where(Job.id == chosen, StableDiffusion.id == Job.base_model_id)
+        .where(
+            Job.id == chosen,
+            Job.crash_count <= bindparam("most_crashes", type_=Integer()),
+            StableDiffusion.id == Job.base_model_id,
+        )
         .values(
             status=JobStatus.RUNNING,
             claim_epoch=Job.claim_epoch + 1,

@@ -15,7 +15,7 @@ from core.domain.errors import (
     OwnershipLost,
     QueueFull,
 )
-from core.domain.job import MAX_ATTEMPTS, MAX_CRASHES, JobKind, JobStatus, Progress, WorkerKind
+from core.domain.job import MAX_ATTEMPTS, MAX_CRASHES, SUSPECT_CRASHES, JobKind, JobStatus, Progress, WorkerKind
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
 from core.services import job as job_service
@@ -105,6 +105,28 @@ def test_a_job_that_kills_its_workers_is_poison(bench: JobBench) -> None:
         bench.sweep()
     poisoned = bench.get(job.id)
     assert (poisoned.status, poisoned.error_code) == (JobStatus.FAILED, "poisoned")
+
+
+def suspect(bench: JobBench) -> UUID:
+    """A ready job whose workers died as often as a suspect's."""
+    job = bench.submit()
+    for _ in range(SUSPECT_CRASHES):
+        bench.make_ready(job.id)
+        bench.must_claim(lease_seconds=0)
+        bench.sweep()
+    bench.make_ready(job.id)
+    return job.id
+
+
+def test_a_suspect_goes_only_to_a_worker_that_has_nothing_else(bench: JobBench) -> None:
+    job_id = suspect(bench)
+    innocent = bench.submit()
+    assert bench.claim(takes_suspects=False) is None, "nobody passes it, or it would never have its turn"
+    claim = bench.must_claim()
+    assert (claim.job_id, claim.is_suspect) == (job_id, True)
+    other = bench.claim(takes_suspects=False)
+    assert other is not None
+    assert (other.job_id, other.is_suspect) == (innocent.id, False)
 
 
 def test_errors_nobody_foresaw_are_tried_again_then_fail(bench: JobBench) -> None:

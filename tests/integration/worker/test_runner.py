@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.domain.errors import AdapterUnusable, JobStopped, Unavailable
-from core.domain.job import JobKind, JobStatus
+from core.domain.job import SUSPECT_CRASHES, JobKind, JobStatus
 from core.domain.outcome import Outcome
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
@@ -20,6 +20,7 @@ from tests.job_bench import IMAGE, JobBench
 from tests.loop_bench import wait_until
 from worker.runner import Run, run_next
 from worker.runtime import Runtime
+from worker.watchdog import guard
 
 
 @pytest.fixture
@@ -194,6 +195,47 @@ def test_a_surprise_costs_one_attempt(bench: JobBench, runtime: Runtime) -> None
     run_next(runtime, raising(ZeroDivisionError("surprise")))
     back = bench.get(job.id)
     assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
+
+
+def test_a_job_that_killed_its_workers_runs_alone(bench: JobBench, runtime: Runtime) -> None:
+    """A poison pill and its neighbour were held by the same workers, and both died with them each time."""
+    pair = [bench.submit(), bench.submit()]
+    for job in pair:
+        bench.execute("UPDATE job SET crash_count = :n WHERE id = :id", n=SUSPECT_CRASHES, id=job.id)
+    beside: list[bool] = []
+
+    def work(run: Run) -> Outcome:
+        beside.append(run_next(runtime, handler(lambda _: Outcome())))
+        return Outcome()
+
+    while run_next(runtime, handler(work)):
+        pass
+    assert beside == [False, False]
+    assert [bench.get(job.id).status for job in pair] == [JobStatus.SUCCEEDED] * 2
+
+
+def test_a_worker_whose_engine_hangs_claims_no_more_and_is_ended(bench: JobBench, runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"stall_seconds": 3.0})
+    released, ended = threading.Event(), threading.Event()
+    held = bench.submit()
+    bench.must_claim()
+    bench.execute("UPDATE job SET worker_id = :me WHERE id = :id", me=runtime.worker_id, id=held.id)
+    waiting = bench.submit()
+
+    def hang() -> None:
+        released.wait()
+
+    runtime.engine._inbox.put(hang)
+    guard(runtime, end=ended.set)
+    wait_until(lambda: runtime.engine_busy_seconds() > runtime.settings.lease_seconds)
+    assert not run_next(runtime, handler(lambda _: Outcome()))
+    assert bench.get(waiting.id).status == JobStatus.QUEUED
+    assert ended.wait(10)
+    assert bench.sweep() == 1, "what it held need not wait for its lease to run out"
+    assert (bench.get(held.id).status, bench.get(held.id).crash_count) == (JobStatus.QUEUED, 1)
+    released.set()
+    wait_until(lambda: runtime.engine_busy_seconds() == 0)
+    runtime.engine.close()
 
 
 def test_a_draining_worker_claims_no_more(bench: JobBench, runtime: Runtime) -> None:
