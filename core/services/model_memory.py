@@ -31,6 +31,7 @@ class ModelMemory:
         if model is not None and until > time.monotonic():
             return model
         model = models.usable(session, tenant_id=tenant_id, name=name)
+        session.expunge(model)  # a rollback would empty every row of the session
         if len(self._known) >= _MAX_REMEMBERED:
             self._known.clear()
         self._known[tenant_id, name] = model, time.monotonic() + REMEMBERED_SECONDS
