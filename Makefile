@@ -6,7 +6,7 @@ JOBS ?= 2
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run demo demo-loop test lint types arrows check tiny-model bench migrate compose-test lock clean
+.PHONY: help install run demo demo-loop test chaos chaos-full lint types arrows check tiny-model bench migrate compose-test lock clean
 
 help:  ## list every command
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,16 @@ demo-loop: install  ## start, let users choose, watch the model learn their tast
 
 test: install  ## run every test, on JOBS=2 cores (ARGS="-k word" for some)
 	@.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: install  ## break the real system on purpose for some minutes: nothing may be lost, doubled or stale
+	@.venv/bin/python -m chaos.run $(ARGS)
+
+chaos-full: install  ## every fault as often as docs/reliability.md says, and what the suite notices; hours
+	@.venv/bin/python -m chaos.run --without fence --only zombie --times 4 --seconds 60 --jobs 120
+	@.venv/bin/python -m chaos.run --without sweep --only 'worker: kill' --seconds 30 --jobs 60
+	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 60
+	@.venv/bin/python -m chaos.training
+	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .

@@ -1,0 +1,151 @@
+"""Looks at Postgres, the object store and the clients' journal, and says every promise that was broken."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from chaos.poison import HANG, SEGFAULT
+from chaos.transition import Transition, read
+from core.domain.errors import NotFound
+from core.domain.job import TERMINAL, TRANSITIONS, JobStatus
+from core.infra.object_store import ObjectStore
+
+Row = dict[str, Any]
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A promise that was not kept: which one, and how."""
+
+    promise: str
+    how: str
+
+
+PROMISES = (
+    "lost: accepted, and never ended",
+    "duplicated: ended more than once, or with more than one set of results",
+    "stale: a result of a run that was not the last",
+    "changed: a job that had ended went on",
+    "incomplete: a result without its file, or with another file",
+    "crossed: cancelled with results, or succeeded without",
+    "spared: what kills its workers was not taken for poison",
+    "unlawful: a change of state that does not exist",
+    "500: the API answered with an error of its own",
+    "broken word: clients were told what does not fit",
+)
+LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run came to: every job's row, how it got there, and what was broken."""
+
+    jobs: Sequence[Row]
+    transitions: Mapping[UUID, Sequence[Transition]]
+    broken: Sequence[Broken]
+
+    def count(self) -> dict[str, int]:
+        """How often each promise was broken; zeros too."""
+        found = Counter(each.promise for each in self.broken)
+        return {promise: found[promise] for promise in PROMISES}
+
+
+def examine(connection: "psycopg.Connection[Any]", store: ObjectStore, journal: Sequence[Entry]) -> Findings:
+    """Every promise, once the system was left alone for long enough."""
+    jobs = _rows(connection, "SELECT * FROM job ORDER BY created_at")
+    artifacts = _rows(connection, "SELECT * FROM artifact")
+    transitions: dict[UUID, list[Transition]] = defaultdict(list)
+    for each in read(connection):
+        transitions[each.job_id].append(each)
+    broken = [
+        *_of_journal(jobs, journal),
+        *(each for job_id, course in transitions.items() for each in _of_course(job_id, course)),
+        *_of_results(jobs, artifacts),
+        *_of_files(artifacts, store),
+    ]
+    return Findings(jobs, transitions, broken)
+
+
+def _rows(connection: "psycopg.Connection[Any]", query: str) -> list[Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query).fetchall()
+
+
+def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broken]:
+    """What the clients were told, against what is there."""
+    status = {str(job["id"]): job["status"] for job in jobs}
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for entry in journal:
+        match entry:
+            case {"event": "accepted", "job_id": job_id, "key": key}:
+                by_key[key].add(job_id)
+            case {"event": "violation", "what": what}:
+                yield Broken(BROKEN_WORD, what)
+            case {"event": "refused", "status": int(code)} if code >= 500 and code != 503:
+                yield Broken(ERROR_500, f"{code}: {entry['body']}")
+            case {"event": "refused", "status": int(code)} if code not in (429, 503):
+                yield Broken(BROKEN_WORD, f"{code}: {entry['body']}")
+    for key, job_ids in by_key.items():
+        if len(job_ids) > 1:
+            yield Broken(DUPLICATED, f"the key {key} gave {sorted(job_ids)}")
+        for job_id in job_ids:
+            if (now := status.get(job_id, "gone")) not in TERMINAL:
+                yield Broken(LOST, f"{job_id} is {now}")
+
+
+def _of_course(job_id: UUID, course: Sequence[Transition]) -> Iterator[Broken]:
+    """How a job went, change by change."""
+    ends = [each for each in course if each.after in TERMINAL and each.after != each.before]
+    if len(ends) > 1:
+        yield Broken(DUPLICATED, f"{job_id} ended {len(ends)} times")
+    for each in course:
+        if each.before is None:
+            continue
+        before, after = JobStatus(each.before), JobStatus(each.after)
+        if before in TERMINAL:
+            yield Broken(CHANGED, f"{job_id}: {before} → {after}")
+        elif after not in TRANSITIONS[before]:
+            yield Broken(UNLAWFUL, f"{job_id}: {before} → {after}")
+    epochs = [each.epoch for each in course]
+    if epochs != sorted(epochs):
+        yield Broken(UNLAWFUL, f"{job_id}: its epochs were {epochs}")
+
+
+def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broken]:
+    """Each succeeded job has one set of results, of its last run; every other job has none."""
+    of_job: dict[UUID, list[Row]] = defaultdict(list)
+    for artifact in artifacts:
+        of_job[artifact["job_id"]].append(artifact)
+    for job in jobs:
+        found = of_job[job["id"]]
+        if job["plan"].get("prompt") in (SEGFAULT, HANG) and job["error_code"] != "poisoned":
+            yield Broken(SPARED, f"{job['id']} is {job['status']}")
+        if any(artifact["claim_epoch"] != job["claim_epoch"] for artifact in found):
+            yield Broken(STALE, f"{job['id']} is of epoch {job['claim_epoch']}")
+        if found and job["status"] != JobStatus.SUCCEEDED:
+            yield Broken(CROSSED, f"{job['id']} is {job['status']}, with {len(found)} results")
+        if job["kind"] == "generation" and job["status"] == JobStatus.SUCCEEDED:
+            wanted = job["plan"]["num_images"]
+            if len(found) < wanted:
+                yield Broken(CROSSED, f"{job['id']} succeeded with {len(found)} of {wanted} pictures")
+            elif len(found) > wanted:
+                yield Broken(DUPLICATED, f"{job['id']} has {len(found)} pictures of {wanted}")
+
+
+def _of_files(artifacts: Sequence[Row], store: ObjectStore) -> Iterator[Broken]:
+    """Each result's file is there, and is the one that was made."""
+    for artifact in artifacts:
+        try:
+            content = store.get(artifact["object_key"])
+        except NotFound:
+            yield Broken(INCOMPLETE, f"{artifact['object_key']} is gone")
+            continue
+        if hashlib.sha256(content).hexdigest() != artifact["sha256"]:
+            yield Broken(INCOMPLETE, f"{artifact['object_key']} is another file")

@@ -1,0 +1,130 @@
+"""What a run came to, as figures, as JSON and as a page."""
+
+import itertools
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from chaos.oracle import Findings
+from chaos.transition import Transition
+from core.domain.job import TERMINAL
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process of ours was found dead."""
+
+    at: datetime
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """`recovery_seconds` are from a worker's death until each job that it held runs again."""
+
+    command: str
+    seed: int
+    seconds: float
+    machine: Mapping[str, Any]
+    faults: Mapping[str, int]
+    deaths: Mapping[str, int]
+    accepted: int
+    ended: Mapping[str, int]
+    crashes_of_a_job: Mapping[int, int]
+    refused_stale: int
+    answers: Mapping[str, int]
+    recovery_seconds: Mapping[str, float]
+    wasted_share: float
+    broken: Mapping[str, int]
+    how: Sequence[str]
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(self.broken.values())
+
+
+def recoveries(findings: Findings, deaths: Sequence[Death]) -> list[float]:
+    """Seconds from each death until a job that was held there was claimed again."""
+    died = {death.pid: death.at for death in deaths}
+    found = []
+    for course in findings.transitions.values():
+        for this, following in itertools.pairwise(course):
+            pid = _pid_of(this.worker_id)
+            if (this.before, this.after, following.after) == ("running", "queued", "running") and pid in died:
+                found.append(max(0.0, (following.at - died[pid]).total_seconds()))
+    return found
+
+
+def _pid_of(worker_id: str | None) -> int:
+    """A worker's id holds its process's."""
+    parts = (worker_id or "").split(":")
+    return int(parts[-2]) if len(parts) >= 3 and parts[-2].isdigit() else 0
+
+
+def wasted_share(transitions: Mapping[UUID, Sequence[Transition]]) -> float:
+    """Seconds of runs that ended no job ÷ seconds of all runs."""
+    total = wasted = 0.0
+    for course in transitions.values():
+        for began, ended in itertools.pairwise(course):
+            if began.after == "running":
+                seconds = (ended.at - began.at).total_seconds()
+                total += seconds
+                wasted += seconds if ended.after not in TERMINAL else 0.0
+    return wasted / total if total else 0.0
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """How many, p50, p99 and the longest."""
+    if not seconds:
+        return {"count": 0}
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 99
+    return {"count": len(seconds), "p50": cuts[49], "p99": cuts[98], "max": max(seconds)}
+
+
+def answers_of(journal: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How often clients got what: accepted, a status, no answer."""
+    said = (entry.get("status") or entry["event"] for entry in journal)
+    return dict(sorted(Counter(str(each) for each in said).items()))
+
+
+def lines_of(report: Report) -> Iterator[str]:
+    """The report as Markdown."""
+    yield f"`{report.command}`, seed {report.seed}, {report.seconds:.0f} s, on {report.machine.get('cpu', 'a machine')}"
+    yield f"({report.machine.get('cores', '?')} cores).\n"
+    yield f"**{sum(report.faults.values())} faults, {report.accepted} accepted jobs.**\n"
+    yield "| promise | broken |\n|---|---|"
+    for promise, count in report.broken.items():
+        yield f"| {promise} | {count} |"
+    ended = ", ".join(f"{count} {status}" for status, count in report.ended.items())
+    yield f"\nJobs ended: {ended}. Completions of runs that had lost their claim, refused: {report.refused_stale}."
+    crashes = ", ".join(f"{times} times: {jobs}" for times, jobs in report.crashes_of_a_job.items())
+    yield f"Runs of a job whose worker died, by job: {crashes}."
+    seconds = report.recovery_seconds
+    if seconds["count"]:
+        yield f"A job runs again {seconds['p50']:.1f} s (p50), {seconds['p99']:.1f} s (p99) after its worker's death."
+    yield f"Share of the working time that was lost: {report.wasted_share:.1%}.\n"
+    yield "| fault | times |\n|---|---|"
+    for fault, count in sorted(report.faults.items()):
+        yield f"| {fault} | {count} |"
+    yield "\n| processes of ours that died | |\n|---|---|"
+    for name, count in sorted(report.deaths.items()):
+        yield f"| {name} | {count} |"
+    yield "\n| answers to clients | |\n|---|---|"
+    for answer, count in report.answers.items():
+        yield f"| {answer} | {count} |"
+    for how in report.how:
+        yield f"\n- {how}"
+
+
+def write(report: Report, path: Path) -> None:
+    """`path`.json and `path`.md."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+    path.with_suffix(".md").write_text("\n".join(lines_of(report)) + "\n")

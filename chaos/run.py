@@ -1,0 +1,157 @@
+"""The chaos suite: `python -m chaos.run`. A seeded schedule of faults on the real system, and what they broke.
+
+Exit code 0 where every promise was kept; with `--without`, where the suite noticed what was missing. The seed is
+printed; with it the same faults come at the same times.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from secrets import randbits
+
+from bench import report as machines
+from chaos import report as reports
+from chaos import transition
+from chaos.fault import FAULTS, Missed
+from chaos.journal import Journal, read
+from chaos.lesson import make_lesson
+from chaos.mutation import Part
+from chaos.oracle import examine
+from chaos.plant import Plant
+from chaos.point import Point
+from chaos.relay import NONE
+from chaos.report import Report
+from chaos.schedule import FULL, SLICE, Due, plan
+from chaos.traffic import Load, Traffic, journal_path
+from cli.client import Client
+from core.domain.job import TERMINAL
+from core.infra.object_store import ObjectStore
+
+_CALM_SECONDS = 120.0
+_HANDS = 6
+_LESSON_SECONDS, _LESSON_STEPS = 150.0, 400
+_GLANCE_SECONDS = 0.5
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Run a schedule and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="every fault as often as the docs promise; takes hours")
+    parser.add_argument("--seconds", type=float, help="of trouble")
+    parser.add_argument("--jobs", type=int, help="to submit meanwhile")
+    parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to see it again")
+    parser.add_argument("--only", default="", help="only faults whose names match this pattern")
+    parser.add_argument("--times", type=int, default=1, help="each of them so many times as often")
+    parser.add_argument("--without", type=Part, choices=list(Part), help="take a part of the design out")
+    parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
+    parser.add_argument("--out", type=Path, help="write the report to OUT.md and OUT.json")
+    asked = parser.parse_args(given)
+    seconds = asked.seconds or (9000.0 if asked.full else 170.0)
+    load = Load(jobs=asked.jobs or (6000 if asked.full else 360), seconds=seconds)
+    often = FULL if asked.full else SLICE
+    counts = {name: asked.times * count for name, count in often.items() if re.search(asked.only, name)}
+    seed = asked.seed if asked.seed is not None else randbits(32)
+    print(f"{sum(counts.values())} faults in {seconds:.0f} s, {load.jobs} jobs; --seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="lorikeet-chaos-") as temporary:
+        report = run(asked.data or Path(temporary), counts, load, seed=seed, without=asked.without)
+    print("\n".join(reports.lines_of(report)))
+    if asked.out:
+        reports.write(report, asked.out)
+    sys.exit(0 if report.is_clean == (asked.without is None) else 1)
+
+
+def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without: Part | None = None) -> Report:
+    """All of it: the system, its clients, the faults, the calm, the oracle."""
+    began = time.monotonic()
+    with Plant(data, without=without) as plant:
+        with plant.connect() as connection:
+            transition.install(connection)
+        with Journal(journal_path(data)) as journal:
+            teach(plant, journal, lessons=max(1, round(load.seconds / _LESSON_SECONDS)))
+            traffic = Traffic(plant.apis, plant.key, journal, seed=seed)
+            with traffic.flowing(load):
+                happened = cause(plant, plan(counts, seconds=load.seconds, seed=seed))
+            traffic.close()
+        calm(plant)
+        entries = read(journal_path(data))
+        with plant.connect() as connection:
+            findings = examine(connection, ObjectStore(plant.direct), entries)
+        return Report(
+            command=f"python -m chaos.run{f' --without {without}' if without else ''}",
+            seed=seed,
+            seconds=time.monotonic() - began,
+            machine=machines.machine(),
+            faults=happened,
+            deaths=Counter(death.name for death in plant.deaths),
+            accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
+            ended=Counter(_ending(job) for job in findings.jobs),
+            crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),
+            refused_stale=_count_in_logs(data / "logs", "ownership_lost"),
+            answers=reports.answers_of(entries),
+            recovery_seconds=reports.quantiles(reports.recoveries(findings, plant.deaths)),
+            wasted_share=reports.wasted_share(findings.transitions),
+            broken=findings.count(),
+            how=[f"{each.promise}: {each.how}" for each in findings.broken[:50]],
+        )
+
+
+def teach(plant: Plant, journal: Journal, *, lessons: int) -> None:
+    """Submit trainings, so that there are some to disturb for most of the time."""
+    client = Client(plant.apis[0], plant.key)
+    request = make_lesson(client, steps=_LESSON_STEPS)
+    for seed in range(lessons):
+        job = client.fine_tune(request | {"seed": seed})
+        journal.write(event="accepted", job_id=job["id"], key=f"lesson {seed}")
+    client.close()
+
+
+def cause(plant: Plant, schedule: Sequence[Due]) -> dict[str, int]:
+    """Let it all happen at its time; how often each fault did."""
+    began, under_way = time.monotonic(), list[tuple[str, Future[None]]]()
+    with ThreadPoolExecutor(_HANDS, thread_name_prefix="fate") as hands:
+        for due in schedule:
+            time.sleep(max(0.0, began + due.at_seconds - time.monotonic()))
+            under_way.append((due.fault, hands.submit(FAULTS[due.fault], plant, Random(due.seed))))
+    happened = Counter(dict.fromkeys((due.fault for due in schedule), 0))
+    for name, future in under_way:
+        with suppress(Missed):
+            future.result()
+            happened[name] += 1
+    return dict(happened)
+
+
+def calm(plant: Plant) -> None:
+    """Let nothing more happen, and wait until every job has ended, or for as long as makes sense."""
+    for relay in plant.relays.values():
+        relay.suffer(NONE)
+    for point in Point:
+        plant.points.disarm(point)
+    deadline = time.monotonic() + _CALM_SECONDS
+    with plant.connect() as connection:
+        while time.monotonic() < deadline:
+            query = "SELECT count(*) FROM job WHERE NOT status = ANY(%s)"
+            row = connection.execute(query, [list(TERMINAL)]).fetchone()
+            if row == (0,):
+                return
+            time.sleep(_GLANCE_SECONDS)
+
+
+def _ending(job: Mapping[str, object]) -> str:
+    code = job["error_code"]
+    return f"{job['status']} ({code})" if code else str(job["status"])
+
+
+def _count_in_logs(folder: Path, word: str) -> int:
+    return sum(log.read_text(errors="replace").count(f'"{word}"') for log in folder.glob("*.log"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The clients: they submit jobs, send again what got no answer, cancel, look, and write down what they were told.
+
+They do what docs ask of a client: an Idempotency-Key for each request, and after no answer, 429 or 503 the same again.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import httpx2 as httpx
+
+from chaos.journal import Journal
+from cli.client import TERMINAL
+
+PATIENCE_SECONDS = 120.0
+_TRY_SECONDS = 15.0
+_PAUSE_SECONDS = (0.1, 0.5)
+_CANCELED, _WATCHED, _DOUBLED = 0.12, 0.2, 0.1
+_COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much: `jobs` in all, over `seconds`, by so many clients at once."""
+
+    jobs: int
+    seconds: float
+    clients: int = 32
+
+
+class Traffic:
+    """All clients of a run. `journal` gets an entry for each thing that they were told."""
+
+    def __init__(self, apis: Sequence[str], key: str, journal: Journal, *, seed: int) -> None:
+        self._apis, self._journal, self._seed = apis, journal, seed
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TRY_SECONDS,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    @contextmanager
+    def flowing(self, load: Load) -> Iterator[None]:
+        """Submit for as long as the block runs and until everything was submitted, evenly over the time."""
+        with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool:
+            stopped = threading.Event()
+            source = pool.submit(self._emit, pool, load, stopped)
+            try:
+                yield
+                source.result()
+            finally:
+                stopped.set()
+
+    def _emit(self, pool: ThreadPoolExecutor, load: Load, stopped: threading.Event) -> None:
+        began, errands = time.monotonic(), list[Future[None]]()
+        for number in range(load.jobs):
+            due = began + load.seconds * number / load.jobs
+            if stopped.wait(max(0.0, due - time.monotonic())):
+                return
+            errands.append(pool.submit(self._serve_one, number))
+        for errand in errands:
+            errand.result()
+
+    def _serve_one(self, number: int) -> None:
+        random = Random(f"{self._seed}/{number}")
+        request, key = make_request(random), str(UUID(int=random.getrandbits(128), version=4))
+        job = self._submit(request, key, random)
+        if job is None:
+            return
+        if random.random() < _DOUBLED:
+            again = self._submit(request, key, random)
+            if again is not None and again["id"] != job["id"]:
+                self._journal.write(event="violation", what="one key gave two jobs", key=key)
+        if random.random() < _CANCELED:
+            time.sleep(random.uniform(0.0, 2.0))
+            self._call("POST", f"/api/jobs/{job['id']}/cancel", random)
+        elif random.random() < _WATCHED:
+            self._watch(job["id"], random)
+
+    def _submit(self, request: Mapping[str, Any], key: str, random: Random) -> dict[str, Any] | None:
+        job = self._call("POST", "/api/generate", random, json=request, headers={"Idempotency-Key": key})
+        if job is not None:
+            self._journal.write(event="accepted", job_id=job["id"], key=key)
+        return job
+
+    def _watch(self, job_id: str, random: Random) -> None:
+        """Look until the job has ended, and some times more: what ended stays as it is."""
+        ended, looks = None, 0
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while looks < 3 and time.monotonic() < deadline:
+            job = self._call("GET", f"/api/jobs/{job_id}", random)
+            if job is None:
+                return
+            if ended is not None and job["status"] != ended:
+                self._journal.write(event="violation", what=f"{job_id} was {ended}, then {job['status']}")
+            if job["status"] in TERMINAL:
+                ended, looks = job["status"], looks + 1
+            time.sleep(random.uniform(0.3, 0.8))
+
+    def _call(self, method: str, path: str, random: Random, **content: Any) -> dict[str, Any] | None:
+        """Ask until there is an answer that settles it; None, and a violation, where there never is."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            pause = random.uniform(*_PAUSE_SECONDS)
+            try:
+                answer = self._http.request(method, random.choice(self._apis) + path, **content)
+            except httpx.TransportError as error:
+                self._journal.write(event="no answer", why=type(error).__name__)
+                time.sleep(pause)
+                continue
+            if answer.is_success:
+                return dict(answer.json())
+            self._journal.write(event="refused", status=answer.status_code, method=method, body=answer.text[:500])
+            if answer.status_code not in (429, 503):
+                return None
+            time.sleep(float(answer.headers["Retry-After"]) + pause)
+        self._journal.write(event="violation", what=f"{method} {path}: no answer in {PATIENCE_SECONDS:.0f} s")
+        return None
+
+
+def make_request(random: Random) -> dict[str, Any]:
+    """A small picture or two; a few steps, sometimes many."""
+    return {
+        "prompt": f"a {random.choice(_COLOURS)} {random.choice(_SHAPES)}",
+        "seed": random.getrandbits(31),
+        "steps": random.choice((2, 4, 8, 40)),
+        "num_images": random.choice((1, 1, 2)),
+    }
+
+
+def journal_path(data: Path) -> Path:
+    """Where a run's journal is."""
+    return data / "journal.jsonl"

@@ -1,0 +1,126 @@
+"""The oracle: silent where every promise was kept, and never where one was broken."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from chaos import transition
+from chaos.oracle import (
+    BROKEN_WORD,
+    CHANGED,
+    CROSSED,
+    DUPLICATED,
+    ERROR_500,
+    INCOMPLETE,
+    LOST,
+    PROMISES,
+    SPARED,
+    STALE,
+    UNLAWFUL,
+    examine,
+)
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+from tests.job_bench import IMAGE, JobBench
+
+FILE = b"a picture"
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator["psycopg.Connection[Any]"]:
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        transition.install(connection)
+        yield connection
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return ObjectStore(settings)
+
+
+@pytest.fixture
+def done(bench: JobBench, store: ObjectStore, connection: object) -> UUID:
+    """A job of one picture whose first worker died, and that another finished."""
+    job = bench.submit(plan={"num_images": 1})
+    bench.must_claim(lease_seconds=0)
+    bench.sweep()
+    bench.make_ready(job.id)
+    claim, key = bench.must_claim(), f"job/{job.id}/2/output/0.png"
+    store.put(key, FILE, content_type="image/png")
+    sha256 = hashlib.sha256(FILE).hexdigest()
+    bench.finish(claim, replace(IMAGE, object_key=key, size_bytes=len(FILE), sha256=sha256))
+    return job.id
+
+
+def accepted(job_id: UUID, key: str = "key") -> dict[str, Any]:
+    return {"event": "accepted", "job_id": str(job_id), "key": key}
+
+
+def broken(connection: "psycopg.Connection[Any]", store: ObjectStore, *journal: dict[str, Any]) -> set[str]:
+    return {promise for promise, count in examine(connection, store, journal).count().items() if count}
+
+
+def test_of_kept_promises_nothing_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID
+) -> None:
+    journal = [accepted(done), accepted(done), {"event": "refused", "status": 503, "body": ""}, {"event": "no answer"}]
+    assert broken(connection, store, *journal) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "promise"),
+    [
+        ("UPDATE job SET status = 'queued', completed_at = NULL", CHANGED),
+        ("DELETE FROM artifact; DELETE FROM job", LOST),
+        ("UPDATE job SET claim_epoch = 3", STALE),
+        ("UPDATE artifact SET claim_epoch = 1", STALE),
+        ("UPDATE artifact SET object_key = 'nowhere'", INCOMPLETE),
+        ("UPDATE artifact SET sha256 = repeat('0', 64)", INCOMPLETE),
+        ("DELETE FROM artifact", CROSSED),
+        ("UPDATE job SET status = 'canceled'", CROSSED),
+        ("UPDATE job SET plan = plan || '{\"prompt\": \"a segfault\"}'", SPARED),
+        ("UPDATE job SET plan = '{\"num_images\": 0}'", DUPLICATED),
+        ("UPDATE chaos_transition SET before = 'queued' WHERE after = 'succeeded'", UNLAWFUL),
+        ("UPDATE chaos_transition SET epoch = 9 WHERE before IS NULL", UNLAWFUL),
+        (("INSERT INTO chaos_transition (job_id, before, after, epoch) "
+         "SELECT id, 'running', 'failed', 2 FROM job"), DUPLICATED),
+    ],
+)  # fmt: skip
+def test_what_the_system_must_never_do_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, statement: str, promise: str
+) -> None:
+    connection.execute(statement.encode())
+    assert promise in broken(connection, store, accepted(done))
+
+
+def test_a_job_that_never_ends_is_lost(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, bench: JobBench
+) -> None:
+    waiting = bench.submit(plan={"num_images": 1}).id
+    assert broken(connection, store, accepted(waiting)) == {LOST}
+    assert broken(connection, store, accepted(uuid4())) == {LOST}
+
+
+@pytest.mark.parametrize(
+    ("entry", "promise"),
+    [
+        ({"event": "refused", "status": 500, "body": "oh"}, ERROR_500),
+        ({"event": "refused", "status": 422, "body": "no"}, BROKEN_WORD),
+        ({"event": "violation", "what": "one key gave two jobs"}, BROKEN_WORD),
+        (accepted(UUID(int=7), key="key"), DUPLICATED),
+    ],
+)
+def test_what_clients_must_never_be_told_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, entry: dict[str, Any], promise: str
+) -> None:
+    assert promise in broken(connection, store, accepted(done, key="key"), entry)
+
+
+def test_every_promise_has_been_broken_here() -> None:
+    said = {CHANGED, LOST, STALE, INCOMPLETE, CROSSED, DUPLICATED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD}
+    assert said == set(PROMISES)

@@ -1,0 +1,61 @@
+"""The report's figures, from courses made by hand."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from chaos.oracle import PROMISES, Broken, Findings
+from chaos.report import Death, quantiles, recoveries, wasted_share
+from chaos.transition import Transition
+
+JOB = uuid4()
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def course(*steps: tuple[float, str, str | None]) -> dict[UUID, list[Transition]]:
+    """(seconds, status, worker) after one another."""
+    befores = [None, *(status for _, status, _ in steps)]
+    return {
+        JOB: [
+            Transition(at(seconds), JOB, before, after, 0, worker)
+            for before, (seconds, after, worker) in zip(befores, steps, strict=False)
+        ]
+    }
+
+
+KILLED = course(
+    (0, "queued", None),
+    (1, "running", "host:77:a"),
+    (8, "queued", "host:77:a"),
+    (10, "running", "host:78:b"),
+    (13, "succeeded", "host:78:b"),
+)
+
+
+def test_recovery_is_from_the_death_to_the_next_claim() -> None:
+    findings = Findings([], KILLED, [])
+    assert recoveries(findings, [Death(at(4), "worker-0", 77), Death(at(5), "worker-1", 99)]) == [6.0]
+    assert recoveries(findings, []) == []
+
+
+def test_wasted_is_what_ended_no_job() -> None:
+    assert wasted_share(KILLED) == pytest.approx(0.7)
+    assert wasted_share({}) == 0.0
+
+
+def test_quantiles_of_none_of_one_and_of_many() -> None:
+    assert quantiles([]) == {"count": 0}
+    assert quantiles([2.0]) == {"count": 1, "p50": 2.0, "p99": 2.0, "max": 2.0}
+    many = quantiles([float(n) for n in range(101)])
+    assert (many["p50"], many["p99"], many["max"]) == (50.0, 99.0, 100.0)
+
+
+def test_promises_that_were_kept_are_counted_too() -> None:
+    counts = Findings([], {}, [Broken(PROMISES[0], "x"), Broken(PROMISES[0], "y")]).count()
+    assert list(counts) == list(PROMISES)
+    assert list(counts.values()) == [2] + [0] * (len(PROMISES) - 1)
