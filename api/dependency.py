@@ -1,15 +1,18 @@
 """What the routes ask for, as annotated types."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api.link import Link
 from api.runtime import Runtime
+from core.domain.api_key import Scope
+from core.domain.errors import Forbidden
 from core.domain.value import Text
+from core.services.api_key import Caller
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of a tenant.")
 
@@ -23,15 +26,49 @@ async def get_runtime(request: Request) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
-async def get_tenant_id(
-    runtime: RuntimeDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> UUID:
-    """The tenant that asks.
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def get_caller(runtime: RuntimeDep, credentials: Credentials) -> Caller:
+    """Who asks, by his key.
 
     Raises:
         Unauthorized: no valid key.
     """
     return await runtime.doorkeeper.admit(credentials.credentials if credentials else None)
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+async def get_tenant_id(caller: CallerDep) -> UUID:
+    """The tenant that asks; any of its keys may read."""
+    return caller.tenant_id
+
+
+def require(caller: Caller, scope: Scope) -> None:
+    """Let the caller go on.
+
+    Raises:
+        Forbidden: his key does not go so far.
+    """
+    if scope not in caller.scopes:
+        raise Forbidden(scope)
+
+
+async def check_scopes(needed: SecurityScopes, caller: CallerDep) -> None:
+    """Whether the key goes so far.
+
+    Raises:
+        Forbidden: it lacks a scope.
+    """
+    for scope in needed.scopes:
+        require(caller, Scope(scope))
+
+
+def needs(scope: Scope) -> Any:
+    """What a route that changes something depends on."""
+    return Security(check_scopes, scopes=[scope])
 
 
 TenantId = Annotated[UUID, Depends(get_tenant_id)]
@@ -40,18 +77,21 @@ TenantId = Annotated[UUID, Depends(get_tenant_id)]
 async def get_speaker(
     request: Request,
     runtime: RuntimeDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Credentials,
 ) -> UUID | None:
     """The tenant that asks; None where the body brings a feedback token instead of a key.
 
     Raises:
         Unauthorized: neither a valid key nor a token, which is not yet checked.
+        Forbidden: the key is not for feedback.
     """
     if credentials is None and await request.body():
         body = await request.json()
         if isinstance(body, dict) and body.get("feedback_token"):
             return None
-    return await get_tenant_id(runtime, credentials)
+    caller = await get_caller(runtime, credentials)
+    require(caller, Scope.FEEDBACK)
+    return caller.tenant_id
 
 
 Speaker = Annotated[UUID | None, Depends(get_speaker)]
@@ -98,14 +138,14 @@ IsSigned = Annotated[bool, Depends(check_signature)]
 async def get_reader(
     runtime: RuntimeDep,
     is_signed: IsSigned,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Credentials,
 ) -> UUID | None:
     """The tenant that asks for a file; None where the URL itself is signed.
 
     Raises:
         Unauthorized: neither a valid signature nor a valid key.
     """
-    return None if is_signed else await get_tenant_id(runtime, credentials)
+    return None if is_signed else (await get_caller(runtime, credentials)).tenant_id
 
 
 Reader = Annotated[UUID | None, Depends(get_reader)]

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from core.domain.errors import (
     Conflict,
     FieldProblem,
+    Forbidden,
     InvalidInput,
     LorikeetError,
     NotFound,
@@ -27,6 +28,7 @@ _log = structlog.get_logger()
 TABLE: dict[type[LorikeetError], tuple[int, str]] = {
     InvalidInput: (422, "The request is not valid"),
     Unauthorized: (401, "A valid API key is required"),
+    Forbidden: (403, "The API key does not go so far"),
     NotFound: (404, "There is no such thing"),
     Conflict: (409, "The current state does not allow this"),
     QueueFull: (429, "Too much work is waiting"),
@@ -102,6 +104,8 @@ def of_error(error: LorikeetError) -> Response:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Forbidden):
+        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'  # RFC 6750
     errors = error.problems if isinstance(error, InvalidInput) else ()
     if status >= 500:
         _log.warning("request_failed", code=error.code, error=error.message)

@@ -32,9 +32,10 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from core.services import api_key as api_keys
 from core.services import model as models
 from core.services import run as runs
-from core.services.tenant import create_api_key, create_tenant
+from core.services.tenant import create_tenant
 
 CLIENTS = 8
 TARGET = 1.0
@@ -123,7 +124,7 @@ def furnish(settings: Settings) -> str:
     database, queue = Database(settings.database_url), TaskQueue(settings)
     with database.transaction() as session:
         tenant = create_tenant(session, name="bench")
-        key = create_api_key(session, tenant_id=tenant.id, name="bench")
+        key = api_keys.create(session, tenant_id=tenant.id, name="bench")
         spec = BaseModelSpec(name=settings.default_model, source="/nowhere")
         models.register(session, spec, tenant_id=tenant.id, queue=queue, shared=True)
     with database.transaction() as session:

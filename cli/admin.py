@@ -11,8 +11,10 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from cli import keys
 from cli.environment import check, read_given, read_running
 from cli.refusal import Refusal
+from core.domain.api_key import Scope
 from core.domain.base_model import BaseModelSpec, SourceKind, parse_source
 from core.domain.errors import LorikeetError
 from core.infra.database import Database
@@ -23,7 +25,7 @@ tenant_app = typer.Typer(help="Whose jobs and files these are.", no_args_is_help
 key_app = typer.Typer(help="API keys.", no_args_is_help=True)
 model_app = typer.Typer(help="Base models.", no_args_is_help=True)
 app.add_typer(tenant_app, name="tenant")
-app.add_typer(key_app, name="key")
+app.add_typer(key_app, name="keys")
 app.add_typer(model_app, name="model")
 console = Console(highlight=False, soft_wrap=True)
 
@@ -79,7 +81,7 @@ def add_tenant(name: str) -> None:
 
     with _opened() as (_, database), database.transaction() as session:
         tenants.create_tenant(session, name=name)
-    console.print(f"Tenant {name} is there; it needs a key: lorikeet admin key add --tenant {name}")
+    console.print(f"Tenant {name} is there; it needs a key: lorikeet admin keys add --tenant {name}")
 
 
 @tenant_app.command("list")
@@ -93,36 +95,55 @@ def list_tenants() -> None:
 
 
 @key_app.command("add")
-def add_key(tenant: TenantName = "default", name: str = "key") -> None:
+def add_key(
+    tenant: TenantName = "default",
+    name: str = "key",
+    scopes: Annotated[str, typer.Option(help="What it may do, comma-separated.")] = ",".join(Scope),
+    expires_in: Annotated[str | None, typer.Option(help="30m, 12h or 90d; never unless given.")] = None,
+) -> None:
     """Make a key and print it, this once."""
+    from core.services import api_key as api_keys
     from core.services import tenant as tenants
 
+    may, lifetime = keys.read_scope_words(scopes), keys.read_duration(expires_in) if expires_in else None
     with _opened() as (_, database), database.transaction() as session:
         owner = tenants.find_tenant(session, name=tenant)
-        key = tenants.create_api_key(session, tenant_id=owner.id, name=name)
+        key = api_keys.create(session, tenant_id=owner.id, name=name, scopes=may, lifetime=lifetime)
     typer.echo(key)
 
 
 @key_app.command("list")
 def list_keys(tenant: TenantName = "default") -> None:
-    """List a tenant's keys by id; the keys themselves are nowhere."""
-    from core.infra.repository import tenant as rows
+    """List a tenant's keys by their first letters; the keys themselves are nowhere."""
+    from core.infra.repository import api_key as rows
     from core.services import tenant as tenants
 
     with _opened() as (_, database), database.transaction() as session:
         owner = tenants.find_tenant(session, name=tenant)
-        for key in rows.keys_of(session, tenant_id=owner.id):
-            state = "revoked" if key.revoked_at else "valid"
-            console.print(f"{key.id}  {key.created_at:%Y-%m-%d %H:%M}  {state:7}  {key.name}")
+        table = keys.table_of(rows.of_tenant(session, tenant_id=owner.id), now=rows.now(session))
+    console.print(table, markup=False)
+
+
+@key_app.command("rotate")
+def rotate_key(
+    key_id: UUID, overlap: Annotated[str, typer.Option(help="For how long the old one goes on.")] = "24h"
+) -> None:
+    """Print a new key of the same name and scopes; the old one goes on for a while, then ends."""
+    from core.services import api_key as api_keys
+
+    for_as_long = keys.read_duration(overlap)
+    with _opened() as (_, database), database.transaction() as session:
+        key = api_keys.rotate(session, key_id=key_id, overlap=for_as_long)
+    typer.echo(key)
 
 
 @key_app.command("revoke")
 def revoke_key(key_id: UUID) -> None:
-    """End a key's life."""
-    from core.services import tenant as tenants
+    """End a key's life; it opens no door a few seconds later."""
+    from core.services import api_key as api_keys
 
     with _opened() as (_, database), database.transaction() as session:
-        tenants.revoke_api_key(session, key_id=key_id)
+        api_keys.revoke(session, key_id=key_id)
     console.print(f"Key {key_id} is revoked.")
 
 

@@ -16,6 +16,7 @@ from core.infra.repository import base_model as base_models
 from core.infra.settings import Settings
 from core.infra.table import Tenant
 from core.infra.task_queue import TaskQueue
+from core.services import api_key as api_keys
 from core.services import model as models
 from core.services import tenant as tenants
 
@@ -57,14 +58,14 @@ def _kept_key(session: Session, key_file: Path) -> str | None:
         return None
     key = key_file.read_text().strip()
     try:
-        tenants.authenticate(session, key)
+        api_keys.authenticate(session, key)
     except Unauthorized:
         return None
     return key
 
 
 def _new_key(session: Session) -> str:
-    return tenants.create_api_key(session, tenant_id=_first_tenant(session).id, name="first")
+    return api_keys.create(session, tenant_id=_first_tenant(session).id, name="first")
 
 
 def _first_tenant(session: Session) -> Tenant:

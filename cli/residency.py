@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cli.columns import in_columns
 from core.domain.holding import Residency
 from core.services.census import LiveWorker
 
@@ -12,9 +13,7 @@ _NONE = "-"
 
 def table_of(live: Sequence[LiveWorker]) -> str:
     """A line per worker; each tier's adapters, MiB, and share of the questions that it could answer."""
-    rows = [_HEADER, *(_row(worker) for worker in live)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return in_columns([_HEADER, *(_row(worker) for worker in live)])
 
 
 def _row(worker: LiveWorker) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome, Output
 from core.infra.settings import Settings
+from core.services import api_key as api_keys
 from core.services import model as models
 from core.services import run as runs
 from core.services.run import Claim
-from core.services.tenant import create_api_key, create_tenant
+from core.services.tenant import create_tenant
 
 MODEL = "lorikeet-tiny"
 DEFAULTS = GenerationDefaults(
@@ -49,7 +50,7 @@ class Tenancy:
         with runtime.database.transaction() as session:
             tenant = create_tenant(session, name=name)
             self.id: UUID = tenant.id
-            self.key = create_api_key(session, tenant_id=tenant.id, name="test")
+            self.key = api_keys.create(session, tenant_id=tenant.id, name="test")
         self.http = app_client
         self.headers = {"Authorization": f"Bearer {self.key}"}
 

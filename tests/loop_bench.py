@@ -18,8 +18,9 @@ from core.domain.base_model import BaseModelSpec
 from core.domain.generation import GenerationDefaults, SchedulerName
 from core.infra.database import Database
 from core.infra.task_queue import TaskQueue
+from core.services import api_key as api_keys
 from core.services import model as models
-from core.services.tenant import create_api_key, create_tenant, find_tenant
+from core.services.tenant import create_tenant, find_tenant
 from tiny.taste import TASTES
 
 WARM = TASTES["warm"]
@@ -78,7 +79,7 @@ class Community:
     def __init__(self, system: System, *, name: str) -> None:
         with _opened(system) as (database, _), database.transaction() as session:
             tenant = create_tenant(session, name=f"{name}-{uuid4().hex[:8]}")
-            self.key = create_api_key(session, tenant_id=tenant.id, name="test")
+            self.key = api_keys.create(session, tenant_id=tenant.id, name="test")
         self.client = Client(system.client.url, self.key)
         self.model_id = next(model["id"] for model in self.client.models() if model["name"] == MODEL)
 

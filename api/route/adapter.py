@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
-from api.dependency import Cursor, Limit, LinkDep, Reader, RuntimeDep, TenantId
+from api.dependency import Cursor, Limit, LinkDep, Reader, RuntimeDep, TenantId, needs
 from api.file_response import stream_file
 from api.form import files, read_form, refuse_strangers, texts, validate
 from api.json_body import StrictRoute
@@ -16,6 +16,7 @@ from api.runtime import Runtime
 from api.view.adapter import FILES, AdapterView, view
 from api.view.page import Page
 from core.domain.adapter import AdapterManifest, AdapterSpec
+from core.domain.api_key import Scope
 from core.domain.errors import InvalidInput, NotFound
 from core.domain.value import Name
 from core.infra.table import Adapter
@@ -37,7 +38,7 @@ _FORM = {
 _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post("", status_code=201, openapi_extra=_BODY, dependencies=[needs(Scope.TRAIN)])
 async def import_adapter(
     request: Request, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, response: Response
 ) -> AdapterView:
@@ -84,7 +85,7 @@ def read_adapter(adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, lin
         return view(adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id), link)
 
 
-@router.delete("/{adapter_id}", status_code=204)
+@router.delete("/{adapter_id}", status_code=204, dependencies=[needs(Scope.TRAIN)])
 def delete_adapter(adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> None:
     """Forget an adapter that no unfinished job uses."""
     with runtime.database.transaction() as session:

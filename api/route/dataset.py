@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from api.dependency import Cursor, IsSigned, Limit, LinkDep, RuntimeDep, TenantId
+from api.dependency import Cursor, IsSigned, Limit, LinkDep, RuntimeDep, TenantId, needs
 from api.form import media_type, read_form, validate_json
 from api.json_body import StrictRequest, StrictRoute, is_json
 from api.link import Link
@@ -16,6 +16,7 @@ from api.runtime import Runtime
 from api.upload import spool, take_archive, take_form
 from api.view.dataset import DatasetSummary, DatasetView, summary, view
 from api.view.page import Page
+from core.domain.api_key import Scope
 from core.domain.dataset import MAX_IMAGES, DatasetSpec
 from core.domain.errors import Unauthorized
 from core.services import dataset as datasets
@@ -48,7 +49,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post("", status_code=201, openapi_extra=_BODY, dependencies=[needs(Scope.TRAIN)])
 async def create_dataset(
     request: Request,
     runtime: RuntimeDep,
@@ -113,7 +114,7 @@ async def upload_picture(
         await run_in_threadpool(put)
 
 
-@router.post("/{dataset_id}/complete")
+@router.post("/{dataset_id}/complete", dependencies=[needs(Scope.TRAIN)])
 def complete_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> DatasetView:
     """Check the uploaded pictures and freeze the dataset; it is ready for trainings then."""
     datasets.complete(
@@ -139,7 +140,7 @@ def read_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, lin
     return _show(runtime, link, tenant_id, dataset_id)
 
 
-@router.delete("/{dataset_id}", status_code=204)
+@router.delete("/{dataset_id}", status_code=204, dependencies=[needs(Scope.TRAIN)])
 def delete_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> None:
     """Forget a dataset that no unfinished training reads."""
     with runtime.database.transaction() as session:

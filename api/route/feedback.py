@@ -7,11 +7,12 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Response
 
-from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId
+from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId, needs
 from api.json_body import StrictRoute
 from api.runtime import Runtime
 from api.view.feedback import FeedbackView, WithdrawalView, view, view_withdrawal
 from api.view.page import Page
+from core.domain.api_key import Scope
 from core.domain.feedback import FeedbackSpec, UserRef
 from core.infra.table import UserFeedback
 from core.services import feedback as feedbacks
@@ -95,14 +96,14 @@ def read_feedback(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, l
         return view(feedbacks.get(session, tenant_id=tenant_id, feedback_id=feedback_id), link)
 
 
-@router.delete("/feedback/{feedback_id}")
+@router.delete("/feedback/{feedback_id}", dependencies=[needs(Scope.FEEDBACK)])
 def withdraw(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> WithdrawalView:
     """Take back what a user said on an image or a pair. Nothing new is trained on it; what was, is replaced."""
     with runtime.database.transaction() as session:
         return view_withdrawal(withdrawals.withdraw(session, tenant_id=tenant_id, feedback_id=feedback_id))
 
 
-@router.delete("/users/{user_ref:path}/feedback")
+@router.delete("/users/{user_ref:path}/feedback", dependencies=[needs(Scope.FEEDBACK)])
 def withdraw_user(
     user_ref: Annotated[UserRef, Path(description="as it came with the feedback")],
     runtime: RuntimeDep,

@@ -2,17 +2,19 @@
 
 from fastapi import APIRouter
 
+from api.dependency import needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
 from api.json_body import StrictRoute
 from api.submission import DeskDep
 from api.view.job import JobView
+from core.domain.api_key import Scope
 from core.domain.generation import GenerationSpec
 from core.services import generation
 
 router = APIRouter(prefix="/api", tags=["generation"], route_class=StrictRoute)
 
 
-@router.post("/generate", status_code=202)
+@router.post("/generate", status_code=202, dependencies=[needs(Scope.GENERATE)])
 async def generate(
     spec: GenerationSpec,
     desk: DeskDep,

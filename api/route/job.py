@@ -5,11 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId
+from api.dependency import CallerDep, Cursor, Limit, LinkDep, RuntimeDep, TenantId, require
 from api.json_body import StrictRoute
 from api.submission import show
 from api.view.job import JobView, view
 from api.view.page import Page
+from core.domain.api_key import SCOPE_OF_JOB
 from core.domain.job import JobKind, JobStatus
 from core.services import job as jobs
 
@@ -43,8 +44,13 @@ def read_job(job_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkD
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> JobView:
-    """End a job that waits at once, and a running one at its next step; a finished one stays as it is."""
+def cancel_job(job_id: UUID, runtime: RuntimeDep, caller: CallerDep, link: LinkDep) -> JobView:
+    """End a job that waits at once, and a running one at its next step; a finished one stays as it is.
+
+    The key needs the scope that such a job is submitted with.
+    """
     with runtime.database.transaction() as session:
-        job = jobs.cancel(session, tenant_id=tenant_id, job_id=job_id)
+        kind = JobKind(jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id).kind)
+        require(caller, SCOPE_OF_JOB[kind])
+        job = jobs.cancel(session, tenant_id=caller.tenant_id, job_id=job_id)
         return view(job, link, retention_days=runtime.settings.retention_days)

@@ -4,20 +4,21 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from api.dependency import Cursor, Limit, RuntimeDep, TenantId
+from api.dependency import Cursor, Limit, RuntimeDep, TenantId, needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
 from api.json_body import StrictRoute
 from api.submission import DeskDep
 from api.view.job import JobView
 from api.view.model import ModelView, view
 from api.view.page import Page
+from core.domain.api_key import Scope
 from core.domain.base_model import BaseModelSpec
 from core.services import model as models
 
 router = APIRouter(prefix="/api/models", tags=["base models"], route_class=StrictRoute)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[needs(Scope.ADMIN)])
 async def register_model(
     spec: BaseModelSpec,
     desk: DeskDep,

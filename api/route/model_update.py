@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import HTMLResponse
 from starlette.responses import StreamingResponse
 
-from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId
+from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId, needs
 from api.file_response import stream_file
 from api.header import IdempotencyKey, read_terms
 from api.json_body import StrictRoute
@@ -25,6 +25,7 @@ from api.view.model_update import (
 )
 from api.view.page import Page
 from api.view.report_page import render
+from core.domain.api_key import Scope
 from core.domain.model_update import UpdateRequest
 from core.domain.rollout import MoveSpec
 from core.domain.value import Text
@@ -37,7 +38,7 @@ _HTML = "text/html"
 ModelName = Annotated[Text | None, Query(max_length=100, description="id or name of a base model")]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[needs(Scope.ADMIN)])
 def start_update(
     request: UpdateRequest,
     runtime: RuntimeDep,
@@ -85,7 +86,7 @@ def read_update(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link:
     return _show(runtime, link, update)
 
 
-@router.post("/{update_id}/approve")
+@router.post("/{update_id}/approve", dependencies=[needs(Scope.ADMIN)])
 def approve_update(
     update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, spec: MoveSpec | None = None
 ) -> ModelUpdateView:
@@ -96,7 +97,7 @@ def approve_update(
     return _show(runtime, link, update)
 
 
-@router.post("/{update_id}/reject")
+@router.post("/{update_id}/reject", dependencies=[needs(Scope.ADMIN)])
 def reject_update(
     update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, spec: MoveSpec | None = None
 ) -> ModelUpdateView:
@@ -107,7 +108,7 @@ def reject_update(
     return _show(runtime, link, update)
 
 
-@router.post("/{update_id}/cancel")
+@router.post("/{update_id}/cancel", dependencies=[needs(Scope.ADMIN)])
 def cancel_update(
     update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, spec: MoveSpec | None = None
 ) -> ModelUpdateView:

@@ -4,9 +4,10 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from api.dependency import RuntimeDep, TenantId
+from api.dependency import RuntimeDep, TenantId, needs
 from api.json_body import StrictRoute
 from api.view.policy import PolicyView, view
+from core.domain.api_key import Scope
 from core.domain.policy import UpdatePolicy
 from core.services import policy as policies
 
@@ -21,7 +22,7 @@ def read_policy(model_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> Pol
         return view(policies.look(session, tenant_id=tenant_id, model_id=model_id, default=default))
 
 
-@router.put("/{model_id}/policy")
+@router.put("/{model_id}/policy", dependencies=[needs(Scope.ADMIN)])
 def put_policy(model_id: UUID, policy: UpdatePolicy, runtime: RuntimeDep, tenant_id: TenantId) -> PolicyView:
     """Replace your policy for a base model; a field left out takes its default."""
     with runtime.database.transaction() as session:

@@ -4,12 +4,13 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId
+from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, TenantId, needs
 from api.json_body import StrictRoute
 from api.view.adapter import AdapterView
 from api.view.adapter import view as view_adapter
 from api.view.page import Page
 from api.view.rollout import RolloutView, TransitionView, transition_view, view
+from core.domain.api_key import Scope
 from core.domain.rollout import MoveSpec
 from core.services import adapter as adapters
 from core.services import model as models
@@ -19,7 +20,7 @@ from core.services import rollout as rollouts
 router = APIRouter(prefix="/api", tags=["rollout"], route_class=StrictRoute)
 
 
-@router.post("/adapters/{adapter_id}/promote")
+@router.post("/adapters/{adapter_id}/promote", dependencies=[needs(Scope.ADMIN)])
 def promote_adapter(
     adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, spec: MoveSpec | None = None
 ) -> AdapterView:
@@ -34,7 +35,7 @@ def promote_adapter(
         return view_adapter(adapter, link)
 
 
-@router.post("/adapters/{adapter_id}/rollback")
+@router.post("/adapters/{adapter_id}/rollback", dependencies=[needs(Scope.ADMIN)])
 def roll_back_adapter(
     adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, spec: MoveSpec | None = None
 ) -> AdapterView:

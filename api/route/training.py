@@ -5,19 +5,20 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from api.dependency import RuntimeDep, TenantId
+from api.dependency import RuntimeDep, TenantId, needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
 from api.json_body import StrictRoute
 from api.submission import DeskDep
 from api.view.job import JobView
 from api.view.metric import MetricPage, MetricView
+from core.domain.api_key import Scope
 from core.domain.training import TrainingSpec
 from core.services import training
 
 router = APIRouter(prefix="/api", tags=["fine-tuning"], route_class=StrictRoute)
 
 
-@router.post("/fine-tune", status_code=202)
+@router.post("/fine-tune", status_code=202, dependencies=[needs(Scope.TRAIN)])
 async def fine_tune(
     spec: TrainingSpec,
     desk: DeskDep,

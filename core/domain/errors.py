@@ -4,6 +4,7 @@ LorikeetError
 ├── InvalidInput            the caller can fix it; names each field
 │   └── IdempotencyKeyReuse
 ├── Unauthorized            no key, or a wrong one
+├── Forbidden               a key that does not go so far
 ├── NotFound                does not exist, or belongs to another tenant
 ├── Conflict                the state does not allow it
 ├── QueueFull               try again later
@@ -74,6 +75,16 @@ class Unauthorized(LorikeetError):
     """A valid API key is required: send `Authorization: Bearer <key>`."""
 
     code = "unauthorized"
+
+
+class Forbidden(LorikeetError):
+    """The API key does not go so far."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This needs an API key with the scope {scope}.")
+        self.scope = scope
 
 
 class NotFound(LorikeetError):

@@ -50,11 +50,11 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.RUNNING: TERMINAL | {JobStatus.QUEUED},
 }
 
-MAX_CRASHES = 3
-"""Leases a job may lose before it is taken for the thing that kills its workers."""
-
-SUSPECT_CRASHES = MAX_CRASHES - 1
+SUSPECT_CRASHES = 2
 """Leases lost after which a job runs alone, so that it is not blamed for a neighbour, nor a neighbour for it."""
+
+MAX_CRASHES = SUSPECT_CRASHES + 2
+"""Leases a job may lose before it is taken for the thing that kills its workers: two of them alone."""
 
 MAX_ATTEMPTS = 3
 """Unexpected errors of the work before the job fails."""

@@ -1,10 +1,13 @@
 """Tenant and ApiKey: whose rows, and who may ask for them."""
 
+import json
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Text
+from sqlalchemy import Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from core.domain.api_key import Scope
 from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId
 
 
@@ -17,7 +20,7 @@ class Tenant(Base):
 
 
 class ApiKey(Base):
-    """Only the key's hash is kept; the key itself is shown once, when it is made."""
+    """Only a digest of the key is kept; the key itself is shown once. `shown_part` is its beginning."""
 
     __tablename__ = "api_key"
 
@@ -25,7 +28,11 @@ class ApiKey(Base):
     tenant_id: Mapped[TenantId]
     name: Mapped[str] = mapped_column(Text)
     key_sha256: Mapped[Sha256] = mapped_column(unique=True)
+    shown_part: Mapped[str] = mapped_column(Text, server_default="")
+    scopes: Mapped[list[Any]] = mapped_column(server_default=text(f"'{json.dumps(sorted(Scope))}'::jsonb"))
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
     tenant: Mapped[Tenant] = relationship()

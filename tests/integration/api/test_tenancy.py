@@ -7,9 +7,6 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from api import doorkeeper
-from core.infra.repository.tenant import keys_of
-from core.services.tenant import revoke_api_key
 from tests.api_bench import Tenancy, encode, lora
 from tests.integration.api.test_dataset import PNG
 
@@ -91,12 +88,3 @@ def test_an_id_that_is_none_does_not_exist(tenant: Tenancy, name: str) -> None:
     for place in ("jobs", "datasets", "adapters", "models", "images", "feedback", "model-updates"):
         answer = tenant.get(f"/api/{place}/{name}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-
-
-def test_a_revoked_key_closes_the_door(tenant: Tenancy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorkeeper, "REMEMBERED_SECONDS", 0.0)
-    assert tenant.get("/api/jobs").status_code == 200
-    with tenant.runtime.database.transaction() as session:
-        [key] = keys_of(session, tenant_id=tenant.id)
-        revoke_api_key(session, key_id=key.id)
-    assert tenant.get("/api/jobs").status_code == 401

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from core.domain.api_key import is_formed
 from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
 from core.infra.database import Database
@@ -40,3 +41,37 @@ def test_adapters_shows_what_is_resident(database: Database) -> None:
 def test_adapters_says_that_nobody_works() -> None:
     shown = admin("adapters")
     assert (shown.exit_code, shown.output) == (0, "No worker has said lately that it lives.\n")
+
+
+def only_key(tenant: str = "default") -> str:
+    """The id of the tenant's first key, as the list shows it."""
+    lines = admin("keys", "list", "--tenant", tenant).output.splitlines()
+    return next(line.split()[0] for line in lines if "lk_" in line)
+
+
+def test_a_key_is_made_shown_replaced_and_ended() -> None:
+    assert admin("tenant", "add", "ann").exit_code == 0
+    how = ("--name", "app", "--scopes", "generate,feedback", "--expires-in", "90d")
+    made = admin("keys", "add", "--tenant", "ann", *how)
+    key = made.output.strip()
+    assert is_formed(key)
+    listed = admin("keys", "list", "--tenant", "ann").output
+    assert key not in listed
+    assert all(word in listed for word in (key[:9], "app", "feedback,generate", "valid until", "never"))
+    heir = admin("keys", "rotate", only_key("ann"), "--overlap", "12h").output.strip()
+    assert is_formed(heir)
+    assert heir != key
+    assert admin("keys", "revoke", only_key("ann")).exit_code == 0
+    assert "revoked" in admin("keys", "list", "--tenant", "ann").output
+
+
+def test_a_key_that_cannot_be_is_refused_in_words() -> None:
+    admin("tenant", "add", "bob")
+    for wrong, words in (
+        (["--scopes", "paint"], "The scopes are generate, train, feedback, admin."),
+        (["--expires-in", "soon"], "soon is no duration; say 30m, 12h or 90d."),
+    ):
+        refused = admin("keys", "add", "--tenant", "bob", *wrong)
+        assert refused.exit_code != 0
+        assert words in refused.output + str(refused.exception)
+    assert "There is no API key" in str(admin("keys", "revoke", str(uuid4())).exception)
