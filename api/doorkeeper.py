@@ -4,8 +4,10 @@ import time
 
 from starlette.concurrency import run_in_threadpool
 
+from api.bucket import Buckets
 from core.domain.api_key import is_formed
 from core.domain.errors import Unauthorized
+from core.domain.limit import Limits
 from core.infra.database import Database
 from core.services.api_key import Caller, authenticate
 
@@ -18,8 +20,10 @@ _MAX_REMEMBERED = 10_000
 class Doorkeeper:
     """Knows callers by their keys."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
+        self._limits = limits
+        self._buckets = Buckets()
         self._remembered: dict[str, tuple[Caller, float]] = {}
 
     async def admit(self, key: str | None) -> Caller:
@@ -27,13 +31,19 @@ class Doorkeeper:
 
         Raises:
             Unauthorized: no key, an unknown one, or one that is revoked or expired.
+            TooManyRequests: more than its tenant's keys may send.
             Unavailable: the database is away.
         """
         if not key or not is_formed(key):
             raise Unauthorized
-        known = self._remembered.get(key)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
+        caller = await self._known(key)
+        self._buckets.take(caller.key_id, per_minute=caller.requests_per_minute)
+        return caller
+
+    async def _known(self, key: str) -> Caller:
+        caller, until = self._remembered.get(key, (None, 0.0))
+        if caller is not None and until > time.monotonic():
+            return caller
         caller = await run_in_threadpool(self._ask, key)
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
@@ -42,4 +52,4 @@ class Doorkeeper:
 
     def _ask(self, key: str) -> Caller:
         with self._database.transaction() as session:
-            return authenticate(session, key)
+            return authenticate(session, key, limits=self._limits)

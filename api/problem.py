@@ -19,6 +19,9 @@ from core.domain.errors import (
     LorikeetError,
     NotFound,
     QueueFull,
+    QuotaExceeded,
+    Refused,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -32,6 +35,8 @@ TABLE: dict[type[LorikeetError], tuple[int, str]] = {
     NotFound: (404, "There is no such thing"),
     Conflict: (409, "The current state does not allow this"),
     QueueFull: (429, "Too much work is waiting"),
+    QuotaExceeded: (429, "The GPU seconds of a day are used up"),
+    TooManyRequests: (429, "This key sends too many requests"),
     Unavailable: (503, "Something this service needs is away"),
 }
 _HTTP: dict[int, tuple[str, str]] = {
@@ -100,7 +105,7 @@ def of_error(error: LorikeetError) -> Response:
     """The problem that an error of the domain is."""
     status, title = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), (500, _HTTP[500][1]))
     headers = {}
-    if isinstance(error, QueueFull | Unavailable):
+    if isinstance(error, Refused | Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"

@@ -47,7 +47,7 @@ def build_runtime(settings: Settings) -> Runtime:
         database=database,
         store=ObjectStore(settings),
         queue=TaskQueue(settings),
-        doorkeeper=Doorkeeper(database),
+        doorkeeper=Doorkeeper(database, settings.limits),
         watch=JobWatch(database, JobEar(settings)),
         memory=ModelMemory(),
         signer=Signer(secret),

@@ -102,8 +102,9 @@ def backing(data: Path) -> Iterator[Settings]:
     try:
         leads = start_servers(supervisor, ledger, data=data, given={}, durable=True)
         migrate(leads["DATABASE_URL"])
-        given = {"S3_BUCKET": "bench", "SECRET_KEY": SECRET, "DATA_DIR": str(data), "MAX_QUEUED_SECONDS": "1e9"}
-        settings = check(leads | given)
+        given = {"S3_BUCKET": "bench", "SECRET_KEY": SECRET, "DATA_DIR": str(data)}
+        limits = ("MAX_QUEUED_SECONDS", "MAX_QUEUED_JOBS", "MAX_REQUESTS_PER_MINUTE")
+        settings = check(leads | given | dict.fromkeys(limits, "inf"))
         ObjectStore(settings).create_bucket()
         yield settings
     finally:

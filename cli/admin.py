@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from cli import keys
+from cli import limits as limit_words
 from cli.environment import check, read_given, read_running
 from cli.refusal import Refusal
 from core.domain.api_key import Scope
@@ -20,12 +22,14 @@ from core.domain.errors import LorikeetError
 from core.infra.database import Database
 from core.infra.settings import Settings
 
-app = typer.Typer(help="Tenants, keys, base models and workers, straight on the database.", no_args_is_help=True)
+app = typer.Typer(help="Tenants, keys, limits, models and workers, straight on the database.", no_args_is_help=True)
 tenant_app = typer.Typer(help="Whose jobs and files these are.", no_args_is_help=True)
 key_app = typer.Typer(help="API keys.", no_args_is_help=True)
+limit_app = typer.Typer(help="What a tenant may use.", no_args_is_help=True)
 model_app = typer.Typer(help="Base models.", no_args_is_help=True)
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="keys")
+app.add_typer(limit_app, name="limits")
 app.add_typer(model_app, name="model")
 console = Console(highlight=False, soft_wrap=True)
 
@@ -145,6 +149,32 @@ def revoke_key(key_id: UUID) -> None:
     with _opened() as (_, database), database.transaction() as session:
         api_keys.revoke(session, key_id=key_id)
     console.print(f"Key {key_id} is revoked.")
+
+
+@limit_app.command("show")
+def show_limits(tenant: TenantName = "default") -> None:
+    """Show what a tenant may use; inf is no limit."""
+    from core.services import limit as limits
+    from core.services import tenant as tenants
+
+    with _opened() as (settings, database), database.transaction() as session:
+        owner = tenants.find_tenant(session, name=tenant)
+        found = limits.limits_of(session, tenant_id=owner.id, default=settings.limits)
+    for name, value in asdict(found).items():
+        console.print(f"{name}  {value:g}")
+
+
+@limit_app.command("set")
+def set_limits(changes: list[str], tenant: TenantName = "default") -> None:
+    """Give a tenant limits of its own: NAME=NUMBER, inf for none, default for what the settings say."""
+    from core.services import limit as limits
+    from core.services import tenant as tenants
+
+    given = limit_words.read_changes(changes)
+    with _opened() as (_, database), database.transaction() as session:
+        owner = tenants.find_tenant(session, name=tenant)
+        limits.set_limits(session, tenant_id=owner.id, changes=given)
+    show_limits(tenant)
 
 
 @model_app.command("add")

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from core.domain.job import JobKind
+from core.domain.limit import UNLIMITED, Limits
 from core.domain.outcome import Outcome, Output
 from core.infra.database import Database
 from core.infra.settings import Settings
@@ -57,7 +58,7 @@ class JobBench:
     def __init__(self, database: Database, queue: TaskQueue, tenant_id: UUID, model_id: UUID) -> None:
         self.database, self.queue, self.tenant_id, self.model_id = database, queue, tenant_id, model_id
 
-    def submit(self, *, max_queued_seconds: float = 3600, **changes: Any) -> Job:
+    def submit(self, *, limits: Limits = UNLIMITED, **changes: Any) -> Job:
         values: dict[str, Any] = {
             "tenant_id": self.tenant_id,
             "kind": JobKind.GENERATION,
@@ -68,7 +69,7 @@ class JobBench:
         }
         with self.database.transaction() as session:
             submission = Submission(**(values | changes))
-            return job_service.submit(session, submission, queue=self.queue, max_queued_seconds=max_queued_seconds).job
+            return job_service.submit(session, submission, queue=self.queue, limits=limits).job
 
     def claim(
         self, *, lease_seconds: float = 30.0, worker_id: str = "worker", takes_suspects: bool = True

@@ -19,11 +19,13 @@ from core.infra.table import (
     Checkpoint,
     Dataset,
     DatasetImage,
+    GpuUsage,
     Job,
     ModelUpdate,
     Rollout,
     StableDiffusion,
     Tenant,
+    TenantLimit,
     TrainingData,
     TrainingExclusion,
     TrainingMetricRow,
@@ -145,6 +147,8 @@ def _rollout(adapter: Adapter, update: ModelUpdate) -> Rollout:
 def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeedback, update: ModelUpdate) -> None:
     session.add_all(
         [
+            TenantLimit(tenant_id=job.tenant_id, queued_jobs=5),
+            GpuUsage(tenant_id=job.tenant_id, hour=sa.func.date_trunc("hour", sa.func.now()), seconds=1.0),
             ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=DIGEST),
             WorkerPresence(id="worker", kind=WorkerKind.TRAINING, slots=1),
             WorkRate(base_model_id=job.base_model_id, kind=JobKind.TRAINING, seconds_per_unit=1.0),

@@ -7,7 +7,10 @@ LorikeetError
 ├── Forbidden               a key that does not go so far
 ├── NotFound                does not exist, or belongs to another tenant
 ├── Conflict                the state does not allow it
-├── QueueFull               try again later
+├── Refused                 too much: try again later
+│   ├── QueueFull               of the tenant's work waits already
+│   ├── QuotaExceeded           of the GPUs' time was used today
+│   └── TooManyRequests         came by this key
 ├── Unavailable             a system behind us is down
 ├── JobFailure              ends a job as failed; the message is for its owner
 │   ├── ModelUnusable
@@ -99,14 +102,32 @@ class Conflict(LorikeetError):
     code = "conflict"
 
 
-class QueueFull(LorikeetError):
-    """Too much work is waiting already."""
+class Refused(LorikeetError):
+    """This is too much for now; the same request may be sent again after `retry_after_seconds`."""
 
-    code = "queue_full"
+    code = "refused"
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 10) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(Refused):
+    """Too much work is waiting already."""
+
+    code = "queue_full"
+
+
+class QuotaExceeded(Refused):
+    """The GPU seconds of a day are used up."""
+
+    code = "quota_exceeded"
+
+
+class TooManyRequests(Refused):
+    """This key sends too many requests."""
+
+    code = "too_many_requests"
 
 
 class Unavailable(LorikeetError):

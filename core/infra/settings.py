@@ -1,5 +1,6 @@
 """Environment → frozen Settings; built by main files only, passed down."""
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Secret
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.domain.limit import Limits
 from core.domain.policy import UpdatePolicy
 
 
@@ -39,8 +41,17 @@ class Settings(BaseSettings):
     default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
     url_lifetime_seconds: PositiveInt = Field(default=3600, description="seconds a download URL stays valid")
     max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
+    max_requests_per_minute: PositiveFloat = Field(
+        default=6000.0, description="requests a minute of one API key at one API process; inf for no limit"
+    )
+    max_queued_jobs: PositiveFloat = Field(
+        default=10_000.0, description="jobs one tenant may have waiting; inf for no limit"
+    )
     max_queued_seconds: PositiveFloat = Field(
-        default=3600.0, description="seconds of estimated work one tenant may have waiting"
+        default=3600.0, description="seconds of estimated work one tenant may have waiting; inf for no limit"
+    )
+    max_gpu_seconds_per_day: PositiveFloat = Field(
+        default=inf, description="seconds that one tenant's jobs may run for within 24 hours; inf for no limit"
     )
     max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
     feedback_token_days: PositiveInt = Field(
@@ -92,6 +103,16 @@ class Settings(BaseSettings):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         return from_json(value) if isinstance(value, str) else value
+
+    @property
+    def limits(self) -> Limits:
+        """What a tenant may use that the operator gave no limits of its own."""
+        return Limits(
+            requests_per_minute=self.max_requests_per_minute,
+            queued_jobs=self.max_queued_jobs,
+            queued_seconds=self.max_queued_seconds,
+            gpu_seconds_per_day=self.max_gpu_seconds_per_day,
+        )
 
     @property
     def model_dir(self) -> Path:

@@ -2,25 +2,27 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from core.domain.api_key import ALL_SCOPES, Scope, digest, is_formed, make_key, shown_part
 from core.domain.errors import Conflict, NotFound, Unauthorized
+from core.domain.limit import UNLIMITED, Limits
 from core.infra.repository import api_key as api_keys
 from core.infra.table import ApiKey
+from core.services.limit import limits_of
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who came in by a key, and what it lets him do; None of `expires_at` is never."""
+    """Who came in by a key, and what it lets him do."""
 
     tenant_id: UUID
     key_id: UUID
     scopes: frozenset[Scope]
-    expires_at: datetime | None
+    requests_per_minute: float
 
 
 def create(
@@ -47,8 +49,8 @@ def create(
     return key
 
 
-def authenticate(session: Session, key: str) -> Caller:
-    """Whom a key belongs to; notes that it was used.
+def authenticate(session: Session, key: str, *, limits: Limits = UNLIMITED) -> Caller:
+    """Whom a key belongs to; notes that it was used. `limits` are of tenants that have none of their own.
 
     Raises:
         Unauthorized: no such key, or a revoked or expired one.
@@ -58,7 +60,8 @@ def authenticate(session: Session, key: str) -> Caller:
         raise Unauthorized
     api_keys.note_use(session, key_id=row.id)
     scopes = frozenset(Scope(word) for word in row.scopes)
-    return Caller(row.tenant_id, row.id, scopes, row.expires_at)
+    own = limits_of(session, tenant_id=row.tenant_id, default=limits)
+    return Caller(row.tenant_id, row.id, scopes, own.requests_per_minute)
 
 
 def rotate(session: Session, *, key_id: UUID, overlap: timedelta) -> str:

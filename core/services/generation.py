@@ -75,7 +75,7 @@ def submit(
     Raises:
         InvalidInput: names every field that is wrong.
         Conflict: the base model is not ready.
-        QueueFull: the tenant has too much work waiting.
+        QueueFull, QuotaExceeded: a limit of the tenant forbids it.
         IdempotencyKeyReuse: the key came with another request.
     """
     if replay := terms.find_replay(session):
@@ -99,7 +99,7 @@ def submit(
         session,
         _submission(spec, plan, terms, model, image),
         queue=queue,
-        max_queued_seconds=settings.max_queued_seconds,
+        limits=settings.limits,
     )
 
 

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
-from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull
+from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
 from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
+from core.domain.limit import Limits
 from core.infra.database import after_commit
 from core.infra.repository import admission as admissions
 from core.infra.repository import job as jobs
@@ -96,7 +97,7 @@ class Accepted:
     outlook: Outlook
 
 
-def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_queued_seconds: float) -> Accepted:
+def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits: Limits) -> Accepted:
     """Write the job's row; its doorbell rings after the commit.
 
     The same idempotency key and request give the same job, however many ask at once. The job that is returned is no
@@ -104,6 +105,7 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_qu
 
     Raises:
         QueueFull: the tenant has too much work waiting.
+        QuotaExceeded: its jobs have run for as long as they may in a day.
         IdempotencyKeyReuse: the key came with another request.
     """
     worker, values = _WORKER_OF[submission.kind], _row(submission)
@@ -114,27 +116,46 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, max_qu
         worker=worker,
         kinds=KINDS_OF_WORKER[worker],
         guessed_seconds_per_unit=_GUESSED_SECONDS_PER_UNIT,
-        limit_seconds=max_queued_seconds,
+        limits=limits,
         seen_within_seconds=ALIVE_SECONDS,
     )
     if admission.created_at is None:
-        return _not_added(session, submission, admission, max_queued_seconds)
+        return _not_added(session, submission, admission)
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
-    job = Job(**values, **_FRESH, warnings=[], cost_seconds=admission.cost, created_at=admission.created_at)
+    found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
+    job = Job(**values, **_FRESH, warnings=[], **found)
     expected = _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots)
     return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 
 
-def _not_added(session: Session, submission: Submission, admission: Admission, limit: float) -> Accepted:
+def _not_added(session: Session, submission: Submission, admission: Admission) -> Accepted:
     if submission.idempotency is not None:
         replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
         if replay is not None:
             return accepted(session, replay)
-    raise QueueFull(
-        f"About {admission.waiting:.0f} seconds of your work are waiting; at most {limit:.0f} may.",
-        retry_after_seconds=max(1, min(600, round(admission.waiting + admission.cost - limit))),
-    )
+    raise _refusal(admission)
+
+
+def _refusal(standing: Admission) -> Refused:
+    """The limit that a job is too much for, and when there will be room."""
+    jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
+    if jobs >= standing.allowed_jobs:
+        message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may."
+        return QueueFull(message, retry_after_seconds=_within_minutes(seconds / max(1, jobs)))
+    if standing.used_seconds + seconds + standing.cost > standing.allowed_gpu_seconds:
+        message = (
+            f"Your jobs ran for {standing.used_seconds:.0f} seconds in 24 hours, and about "
+            f"{seconds + standing.cost:.0f} more would be waiting; "
+            f"at most {standing.allowed_gpu_seconds:.0f} a day are yours."
+        )
+        return QuotaExceeded(message, retry_after_seconds=max(1, round(standing.until_fewer)))
+    message = f"About {seconds:.0f} seconds of your work are waiting; at most {standing.allowed_seconds:.0f} may."
+    return QueueFull(message, retry_after_seconds=_within_minutes(seconds + standing.cost - standing.allowed_seconds))
+
+
+def _within_minutes(seconds: float) -> int:
+    return max(1, min(600, round(seconds)))
 
 
 def accepted(session: Session, job: Job) -> Accepted:

@@ -1,6 +1,5 @@
 """Base models: register, find, show."""
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 from core.domain.base_model import BaseModelSpec, ModelSource, ModelStatus, SourceKind, parse_source
 from core.domain.errors import Conflict, InvalidInput, NotFound
 from core.domain.job import JobKind
+from core.domain.limit import UNLIMITED, Limits
 from core.infra.repository import base_model as base_models
 from core.infra.repository import lock
 from core.infra.settings import Settings
@@ -29,14 +29,12 @@ def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Se
     Raises:
         InvalidInput: the source cannot be used.
         Conflict: the tenant has a model of this name.
-        QueueFull: the tenant has too much work waiting.
+        QueueFull, QuotaExceeded: a limit of the tenant forbids it.
     """
     if replay := terms.find_replay(session):
         return replay
     _check_place(parse_source(spec.source), settings)
-    return register(
-        session, spec, tenant_id=terms.tenant_id, queue=queue, terms=terms, limit_seconds=settings.max_queued_seconds
-    )
+    return register(session, spec, tenant_id=terms.tenant_id, queue=queue, terms=terms, limits=settings.limits)
 
 
 def register(
@@ -47,7 +45,7 @@ def register(
     queue: TaskQueue,
     shared: bool = False,
     terms: Terms | None = None,
-    limit_seconds: float = math.inf,
+    limits: Limits = UNLIMITED,
 ) -> Accepted:
     """Add a base model, from any source, and the job that checks it; it serves once that job succeeded.
 
@@ -56,7 +54,7 @@ def register(
     Raises:
         InvalidInput: the revision does not fit the source.
         Conflict: the tenant has a model of this name.
-        QueueFull: the tenant has more than `limit_seconds` of work waiting.
+        QueueFull, QuotaExceeded: `limits` forbid it.
     """
     spec = _checked(spec)
     lock.take(session, "base model", tenant_id, spec.name)
@@ -74,7 +72,7 @@ def register(
         idempotency=terms.idempotency if terms else None,
         cancel_after=terms.cancel_after if terms else None,
     )
-    return jobs.submit(session, submission, queue=queue, max_queued_seconds=limit_seconds)
+    return jobs.submit(session, submission, queue=queue, limits=limits)
 
 
 def _row(session: Session, spec: BaseModelSpec, tenant_id: UUID) -> StableDiffusion:

@@ -106,7 +106,7 @@ def trigger(
         NotFound: no such base model, or another tenant's own.
         Conflict: the base model is not ready or of a family that is not trained, an update is in flight, or there is
             too little to train on.
-        QueueFull: the tenant has too much work waiting.
+        QueueFull, QuotaExceeded: a limit of the tenant forbids it.
         IdempotencyKeyReuse: the key came with another request.
     """
     if replay := terms.find_replay(session):
@@ -126,8 +126,7 @@ def trigger(
         sentence=decision.because,
         reason={"standing": now.model_dump(mode="json")},
     )
-    limit = settings.max_queued_seconds
-    started = plan(session, model, policy, cause, terms=terms, queue=queue, limit_seconds=limit)
+    started = plan(session, model, policy, cause, terms=terms, queue=queue, limits=settings.limits)
     if isinstance(started, TooLittle):
         raise Conflict(f"No update can start now: {started.sentence}.")
     return started

@@ -28,6 +28,7 @@ from core.domain.job import (
 from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
 from core.infra.repository import lease as leases
+from core.infra.repository import limit as limits
 from core.infra.repository import worker as workers
 from core.infra.table import Adapter, Artifact, Job, StableDiffusion
 from core.services.settlement import settle
@@ -144,6 +145,7 @@ def _end(session: Session, claim: Claim, status: JobStatus, values: dict[str, An
     ended = leases.end_run(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, status=status, values=values)
     if ended is None:
         raise OwnershipLost
+    limits.add_usage(session, job_id=claim.job_id)
     return ended
 
 

@@ -38,7 +38,7 @@ def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Sett
     Raises:
         InvalidInput: names every field that is wrong.
         Conflict: the base model or the dataset is not ready.
-        QueueFull: the tenant has too much work waiting.
+        QueueFull, QuotaExceeded: a limit of the tenant forbids it.
         IdempotencyKeyReuse: the key came with another request.
     """
     if replay := terms.find_replay(session):
@@ -60,7 +60,7 @@ def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Sett
     assert model is not None
     assert dataset is not None
     submission = _submission(spec, _plan(session, spec, terms, model, dataset), terms, model)
-    return job_service.submit(session, submission, queue=queue, max_queued_seconds=settings.max_queued_seconds)
+    return job_service.submit(session, submission, queue=queue, limits=settings.limits)
 
 
 def _ready_dataset(session: Session, dataset_id: UUID, tenant_id: UUID) -> Dataset:

@@ -1,6 +1,5 @@
 """Start a model update: count the new feedback, select and freeze the training data, submit the job, all or nothing."""
 
-import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.domain.job import JobKind
+from core.domain.limit import UNLIMITED, Limits
 from core.domain.model_update import Split, UpdateTrigger
 from core.domain.policy import UpdatePolicy, enough, shortfall
 from core.domain.selection import Selection
@@ -63,14 +63,14 @@ def plan(
     *,
     terms: Terms,
     queue: TaskQueue,
-    limit_seconds: float = math.inf,
+    limits: Limits = UNLIMITED,
 ) -> ModelUpdate | TooLittle:
     """Start an update in the caller's transaction, which holds the pair's lock and has seen that none is in flight.
 
     Where too little is left to train on, nothing is written.
 
     Raises:
-        QueueFull: the tenant has more than `limit_seconds` of work waiting.
+        QueueFull, QuotaExceeded: `limits` forbid it.
     """
     with session.begin_nested() as everything:
         update = ModelUpdate(
@@ -95,7 +95,7 @@ def plan(
         selections.freeze(session, update, selection)
         planned = _planned(session, update, model, policy, is_clean_retrain=cause.is_clean_retrain)
         submission = _submission(planned, terms, model)
-        update.job_id = jobs.submit(session, submission, queue=queue, max_queued_seconds=limit_seconds).job.id
+        update.job_id = jobs.submit(session, submission, queue=queue, limits=limits).job.id
         session.flush()
     return update
 

@@ -13,6 +13,7 @@ from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
 from core.infra.repository import job as jobs
+from core.infra.repository import limit as limits
 from core.infra.repository import model_update as updates
 from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
@@ -82,9 +83,10 @@ def _ring_for(
 
 
 def forget(session: Session) -> None:
-    """Drop what nobody needs: idempotency keys after a day, workers not seen for an hour."""
+    """Drop what nobody needs: idempotency keys after a day, workers not seen for an hour, usage after five weeks."""
     jobs.forget_idempotency_keys(session, older_than=timedelta(hours=24))
     workers.forget_gone(session, unseen_for_seconds=3600)
+    limits.forget_usage(session)
 
 
 def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) -> int:

@@ -1,4 +1,9 @@
-"""Add a job if there is room, and say how it stands: one statement, because every submit runs it."""
+"""Add a job if there is room, and say how it stands: one statement, because every submit runs it.
+
+A job's place in line is its start tag in start-time fair queueing (Goyal, Vin and Cheng, 1996), in seconds of work:
+behind what its tenant has in line already, and no further ahead than who is served next. So tenants with work get
+equal shares of the workers' time, whatever each has waiting, and a tenant's own jobs keep their order.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,32 +15,69 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from core.domain.job import WorkerKind
+from core.domain.limit import Limits
 
 _ADMIT = text(
     """
-    WITH standing AS (
+    WITH own AS (
+      SELECT :work_units * coalesce(
+        (SELECT seconds_per_unit FROM work_rate WHERE base_model_id = :base_model_id AND kind = :kind),
+        :guessed_seconds_per_unit) AS cost
+    ), fair AS (
+      SELECT greatest(
+        max(place + cost_seconds) FILTER (WHERE tenant_id = :tenant_id),
+        coalesce(min(place) FILTER (WHERE status = 'queued'), max(place)),
+        0) AS place
+      FROM job WHERE kind = ANY(:kinds) AND priority = :priority AND status IN ('queued', 'running')
+    ), ahead AS (
       SELECT
-        :work_units * coalesce(
-          (SELECT seconds_per_unit FROM work_rate WHERE base_model_id = :base_model_id AND kind = :kind),
-          :guessed_seconds_per_unit) AS cost,
-        (SELECT coalesce(sum(cost_seconds), 0) FROM job WHERE tenant_id = :tenant_id AND status = 'queued') AS waiting,
+        count(*) FILTER (WHERE status = 'queued') AS jobs,
+        coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
+          ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0) AS cost
+      FROM job
+      WHERE kind = ANY(:kinds) AND (status = 'running'
+        OR (status = 'queued' AND (priority, place) <= (:priority, (SELECT place FROM fair))))
+    ), waiting AS (
+      SELECT count(*) AS jobs, coalesce(sum(cost_seconds), 0) AS seconds
+      FROM job WHERE tenant_id = :tenant_id AND status = 'queued'
+    ), used AS (
+      SELECT coalesce(sum(seconds), 0) AS seconds,
+        coalesce(extract(epoch FROM min(hour) + interval '24 hours' - now()), 0) AS until_fewer
+      FROM gpu_usage WHERE tenant_id = :tenant_id AND hour > now() - interval '24 hours'
+    ), allowed AS (
+      SELECT coalesce(max(queued_jobs), :queued_jobs) AS jobs,
+        coalesce(max(queued_seconds), :queued_seconds) AS seconds,
+        coalesce(max(gpu_seconds_per_day), :gpu_seconds_per_day) AS gpu_seconds
+      FROM tenant_limit WHERE tenant_id = :tenant_id
+    ), standing AS (
+      SELECT
+        own.cost,
+        fair.place,
+        waiting.jobs AS waiting_jobs,
+        waiting.seconds AS waiting_seconds,
+        used.seconds AS used_seconds,
+        used.until_fewer,
+        allowed.jobs AS allowed_jobs,
+        allowed.seconds AS allowed_seconds,
+        allowed.gpu_seconds AS allowed_gpu_seconds,
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
           WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
-        count(*) FILTER (WHERE status = 'queued') AS jobs_ahead,
-        coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
-          ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0) AS cost_ahead
-      FROM job
-      WHERE kind = ANY(:kinds) AND (status = 'running' OR (status = 'queued' AND priority <= :priority))
+        ahead.jobs AS jobs_ahead,
+        ahead.cost AS cost_ahead
+      FROM own, fair, ahead, waiting, used, allowed
     ), added AS (
-      INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, work_units, cost_seconds,
-        rung_at, deadline_at, idempotency_key, request_sha256)
-      SELECT :id, :tenant_id, :kind, :spec, :plan, :base_model_id, :dataset_id, :priority, :work_units, cost,
-        now(), now() + :cancel_after, :idempotency_key, :request_sha256
-      FROM standing WHERE waiting = 0 OR waiting + cost <= :limit_seconds
+      INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,
+        cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256)
+      SELECT :id, :tenant_id, :kind, :spec, :plan, :base_model_id, :dataset_id, :priority, place, :work_units,
+        cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256
+      FROM standing
+      WHERE waiting_jobs < allowed_jobs
+        AND (waiting_seconds = 0 OR waiting_seconds + cost <= allowed_seconds)
+        AND used_seconds + waiting_seconds + cost <= allowed_gpu_seconds
       ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
       RETURNING created_at
     )
-    SELECT cost, waiting, slots, jobs_ahead, cost_ahead, created_at FROM standing LEFT JOIN added ON true
+    SELECT standing.*, created_at FROM standing LEFT JOIN added ON true
     """
 ).bindparams(
     bindparam("spec", type_=JSONB),
@@ -49,13 +91,21 @@ _ADMIT = text(
 class Admission:
     """How a job stands; costs are estimated seconds of work.
 
-    `cost` is the job's own, `waiting` what its tenant had queued before; `jobs_ahead` and `cost_ahead` count
-    everybody's, the rest of running ones included in the cost. `created_at` is None where the job was not added:
-    there is no room, or the idempotency key was used before.
+    `cost` is the job's own, `place` where it stands in line. `waiting_…` is what its tenant had queued before,
+    `used_seconds` what its jobs ran for in 24 hours, some of which ends in `until_fewer` seconds, and `allowed_…` what
+    it may. `jobs_ahead` and `cost_ahead` count everybody's, the rest of running ones included in the cost.
+    `created_at` is None where the job was not added: a limit forbids it, or the idempotency key was used before.
     """
 
     cost: float
-    waiting: float
+    place: float
+    waiting_jobs: int
+    waiting_seconds: float
+    used_seconds: float
+    until_fewer: float
+    allowed_jobs: float
+    allowed_seconds: float
+    allowed_gpu_seconds: float
     slots: int
     jobs_ahead: int
     cost_ahead: float
@@ -70,12 +120,12 @@ def admit(
     worker: WorkerKind,
     kinds: Sequence[str],
     guessed_seconds_per_unit: float,
-    limit_seconds: float,
+    limits: Limits,
     seen_within_seconds: float,
 ) -> Admission:
-    """Add a job of these column values, unless its tenant has other work waiting and more than `limit_seconds` in all.
+    """Add a job of these column values, unless a limit forbids it: the tenant's own, or one of `limits`.
 
-    `kinds` are what the workers of `worker` do.
+    A job of any cost may wait where no other of its tenant does. `kinds` are what the workers of `worker` do.
     """
     row = session.execute(
         _ADMIT,
@@ -85,7 +135,9 @@ def admit(
             "worker": worker,
             "kinds": list(kinds),
             "guessed_seconds_per_unit": guessed_seconds_per_unit,
-            "limit_seconds": limit_seconds,
+            "queued_jobs": limits.queued_jobs,
+            "queued_seconds": limits.queued_seconds,
+            "gpu_seconds_per_day": limits.gpu_seconds_per_day,
             "seen_within_seconds": seen_within_seconds,
         },
     ).one()

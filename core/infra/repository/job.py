@@ -19,6 +19,9 @@ READY = and_(
     ~Job.cancel_requested,
     or_(Job.deadline_at.is_(None), Job.deadline_at > func.now()),
 )
+IN_LINE = (Job.priority, Job.place, Job.created_at)
+"""The order in which ready jobs are served."""
+
 ACTIVE = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
 
 
@@ -103,7 +106,7 @@ def take_unrung(
     chosen = (
         select(Job.id)
         .where(READY, Job.kind.in_(kinds), silent)
-        .order_by(Job.priority, Job.created_at)
+        .order_by(*IN_LINE)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -118,7 +121,10 @@ def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int,
     """Jobs that run before a queued one: how many wait, and the estimated seconds of all, running ones included."""
     first = or_(
         Job.priority < job.priority,
-        and_(Job.priority == job.priority, tuple_(Job.created_at, Job.id) < (job.created_at, job.id)),
+        and_(
+            Job.priority == job.priority,
+            tuple_(Job.place, Job.created_at, Job.id) < (job.place, job.created_at, job.id),
+        ),
     )
     waiting = and_(Job.status == JobStatus.QUEUED, first)
     running_for = func.coalesce(seconds_since(Job.claimed_at), 0.0)

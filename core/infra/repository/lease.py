@@ -30,7 +30,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.types import TypeEngine
 
 from core.domain.job import TERMINAL, JobKind, JobStatus, Progress
-from core.infra.repository.job import READY, seconds_since
+from core.infra.repository.job import IN_LINE, READY, seconds_since
 from core.infra.table import Job, StableDiffusion
 
 _BEAT: dict[str, TypeEngine[Any]] = {
@@ -56,7 +56,7 @@ def claim_next(
 
     One that lost more than `most_crashes` leases is not taken, and not passed either.
 
-    The rule: the first in line, by priority and age. But while that has waited for less than `affinity_seconds`, the
+    The rule: the first in line, by priority and place. But while that has waited for less than `affinity_seconds`, the
     first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
     for no longer than that, and a line that is longer than that is served in order.
     """
@@ -102,7 +102,7 @@ def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[J
 
 def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
     """The first in line of the ready jobs of these kinds."""
-    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(Job.priority, Job.created_at).limit(1)
+    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(*IN_LINE).limit(1)
 
 
 def _first_free(line: Select[Any]) -> Any:
@@ -112,9 +112,9 @@ def _first_free(line: Select[Any]) -> Any:
 def _young_priority(kinds: Sequence[JobKind]) -> Any:
     """The priority of the first in line, or NULL, which is equal to none, where that has waited for too long."""
     # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
-    heads = union_all(*(_line(Job.priority, Job.created_at, kinds=[kind]) for kind in kinds)).subquery()
+    heads = union_all(*(_line(*IN_LINE, kinds=[kind]) for kind in kinds)).subquery()
     is_young = heads.c.created_at > func.now() - bindparam("affinity", type_=Interval())
-    first = select(case((is_young, heads.c.priority))).order_by(heads.c.priority, heads.c.created_at)
+    first = select(case((is_young, heads.c.priority))).order_by(*heads.c)
     return first.limit(1).scalar_subquery()
 
 

@@ -16,7 +16,8 @@ class Job(Base):
     """A piece of work from acceptance to its end.
 
     `claim_epoch` is the fence: every claim adds one, and every later write of that run names it.
-    `attempt` counts errors of the work, `crash_count` leases that ran out, `interrupt_count` drains.
+    `attempt` counts errors of the work, `crash_count` leases that ran out, `interrupt_count` drains. Jobs of a priority
+    are served by `place`, so that tenants take turns (see `repository/admission`).
     """
 
     __tablename__ = "job"
@@ -29,7 +30,7 @@ class Job(Base):
             name="terminal_has_end",
         ),
         UniqueConstraint("tenant_id", "idempotency_key"),
-        Index("ix_job_ready", "kind", "priority", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("ix_job_ready", "kind", "priority", "place", "created_at", postgresql_where=text("status = 'queued'")),
         Index("ix_job_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_job_deadline", "deadline_at", postgresql_where=text("status IN ('queued', 'running')")),
         Index("ix_job_listed", "tenant_id", "created_at", "id"),
@@ -44,6 +45,7 @@ class Job(Base):
     base_model_id: Mapped[UUID] = mapped_column(ForeignKey("stable_diffusion.id"), index=True)
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset.id"), index=True)
     priority: Mapped[int] = mapped_column(server_default=text("0"))
+    place: Mapped[float] = mapped_column(server_default=text("0"))
     work_units: Mapped[float] = mapped_column(server_default=text("0"))
     cost_seconds: Mapped[float] = mapped_column(server_default=text("0"))
 

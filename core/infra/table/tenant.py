@@ -1,10 +1,11 @@
-"""Tenant and ApiKey: whose rows, and who may ask for them."""
+"""Tenant and what belongs to it: its API keys, its limits, what it has used."""
 
 import json
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Text, text
+from sqlalchemy import ForeignKey, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.domain.api_key import Scope
@@ -17,6 +18,28 @@ class Tenant(Base):
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(Text, unique=True)
     created_at: Mapped[CreatedAt]
+
+
+class TenantLimit(Base):
+    """What the operator gave one tenant; None is what the settings say, infinity no limit."""
+
+    __tablename__ = "tenant_limit"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    requests_per_minute: Mapped[float | None]
+    queued_jobs: Mapped[float | None]
+    queued_seconds: Mapped[float | None]
+    gpu_seconds_per_day: Mapped[float | None]
+
+
+class GpuUsage(Base):
+    """Seconds for which a tenant's jobs ran that ended in an hour."""
+
+    __tablename__ = "gpu_usage"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    seconds: Mapped[float]
 
 
 class ApiKey(Base):

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from core.domain.api_key import make_key
 from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
 from core.infra.settings import Settings
@@ -33,7 +34,7 @@ def test_without_the_database_nothing_is_accepted_into_memory(settings: Settings
     with open_app(lonely) as client:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["database"], ready.json()["store"]) == (503, "away", "ok")
-        answer = client.post("/api/generate", json={"prompt": "a"}, headers={"Authorization": "Bearer lk_x"})
+        answer = client.post("/api/generate", json={"prompt": "a"}, headers={"Authorization": f"Bearer {make_key()}"})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
         assert "lorikeet_database_up 0.0" in client.get("/metrics").text

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from cli.refusal import Refusal
 from core.domain.api_key import is_formed
 from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
@@ -75,3 +76,15 @@ def test_a_key_that_cannot_be_is_refused_in_words() -> None:
         assert refused.exit_code != 0
         assert words in refused.output + str(refused.exception)
     assert "There is no API key" in str(admin("keys", "revoke", str(uuid4())).exception)
+
+
+def test_limits_are_shown_set_and_taken_back() -> None:
+    admin("tenant", "add", "eve")
+    assert "queued_jobs  10000\n" in admin("limits", "show", "--tenant", "eve").output
+    few = ("queued_jobs=5", "gpu_seconds_per_day=3600", "requests_per_minute=inf")
+    given = admin("limits", "set", *few, "--tenant", "eve")
+    assert given.output == "requests_per_minute  inf\nqueued_jobs  5\nqueued_seconds  3600\ngpu_seconds_per_day  3600\n"
+    assert "queued_jobs  10000\n" in admin("limits", "set", "queued_jobs=default", "--tenant", "eve").output
+    for wrong in ("queued=5", "queued_jobs=-1", "queued_jobs=nan", "queued_jobs", "queued_jobs=many"):
+        refused = admin("limits", "set", wrong, "--tenant", "eve")
+        assert isinstance(refused.exception, Refusal)

@@ -13,9 +13,9 @@ from core.domain.errors import (
     JobFailure,
     NotFound,
     OwnershipLost,
-    QueueFull,
 )
 from core.domain.job import MAX_ATTEMPTS, MAX_CRASHES, SUSPECT_CRASHES, JobKind, JobStatus, Progress, WorkerKind
+from core.domain.limit import UNLIMITED
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
 from core.services import job as job_service
@@ -60,7 +60,7 @@ def test_the_doorbell_rings_after_the_commit_and_never_after_a_rollback(bench: J
         tenant_id=bench.tenant_id, kind=JobKind.GENERATION, spec={}, plan={}, base_model_id=bench.model_id, work_units=1
     )
     with pytest.raises(RuntimeError, match="rolled back"), bench.database.transaction() as session:
-        job_service.submit(session, submission, queue=bench.queue, max_queued_seconds=3600)
+        job_service.submit(session, submission, queue=bench.queue, limits=UNLIMITED)
         raise RuntimeError("rolled back")
     assert rung == [job.id]
 
@@ -228,13 +228,6 @@ def test_an_idempotency_key_is_forgotten_after_a_day(bench: JobBench) -> None:
     with bench.database.transaction() as session:
         upkeep_service.forget(session)
     assert bench.submit(idempotency=Idempotency("key", "b" * 64)).id != first.id
-
-
-def test_a_full_queue_says_when_to_come_back(bench: JobBench) -> None:
-    bench.submit(work_units=5000.0, max_queued_seconds=60)
-    with pytest.raises(QueueFull) as refusal:
-        bench.submit(work_units=5000.0, max_queued_seconds=60)
-    assert refusal.value.retry_after_seconds >= 1
 
 
 def test_doorbells_are_rung_again_only_when_due_and_for_live_workers(bench: JobBench) -> None:

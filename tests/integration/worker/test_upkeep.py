@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from core.domain.evaluation import Decision
-from core.domain.job import JobStatus
+from core.domain.job import MAX_CRASHES, JobStatus
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -59,14 +59,14 @@ def test_what_no_request_started_the_clock_does_and_what_no_worker_ended_too(clo
 def test_a_worker_that_dies_again_and_again_does_not_hold_the_loop(clock: Clock) -> None:
     clock.loop.choose_many(6)
     clock.tick()
-    for _ in range(3):
+    for _ in range(MAX_CRASHES):
         clock.loop.execute("UPDATE job SET run_after = now() WHERE kind = 'model_update'")
         clock.loop.claim()
         clock.loop.execute("UPDATE job SET lease_expires_at = now() WHERE status = 'running'")
         clock.tick()
     [update] = clock.updates()
     assert update.status == "failed"
-    assert update.outcome_reason is not None and update.outcome_reason.startswith("Its worker died or hung 3 times")
+    assert (update.outcome_reason or "").startswith(f"Its worker died or hung {MAX_CRASHES} times")
 
 
 def test_what_was_taken_back_is_replaced_on_the_clock(clock: Clock) -> None:

@@ -1,0 +1,22 @@
+"""What one tenant may use. Where the operator gives a tenant no limit of its own, the settings' hold; inf is none."""
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """`requests_per_minute` are of each API key at each API process; all others are of the tenant.
+
+    `queued_seconds` are estimated seconds of waiting work. `gpu_seconds_per_day` are seconds that jobs have run for
+    within 24 hours; those that share a device count in full.
+    """
+
+    requests_per_minute: float = math.inf
+    queued_jobs: float = math.inf
+    queued_seconds: float = math.inf
+    gpu_seconds_per_day: float = math.inf
+
+
+UNLIMITED = Limits()
+LIMIT_NAMES = tuple(field.name for field in fields(Limits))

@@ -1,0 +1,35 @@
+"""Queries on the limits of tenants, and on what they have used."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, text
+from sqlalchemy.orm import Session
+
+from core.infra.table import GpuUsage, TenantLimit
+
+_USAGE_KEPT = timedelta(days=35)
+_ADD_USAGE = text(
+    """
+    INSERT INTO gpu_usage (tenant_id, hour, seconds)
+    SELECT tenant_id, date_trunc('hour', now()), extract(epoch FROM now() - claimed_at) FROM job WHERE id = :job_id
+    ON CONFLICT (tenant_id, hour) DO UPDATE SET seconds = gpu_usage.seconds + excluded.seconds
+    """
+)
+
+
+def of_tenant(session: Session, *, tenant_id: UUID) -> TenantLimit | None:
+    """What the operator gave the tenant; a limit that is None is the settings'."""
+    return session.get(TenantLimit, tenant_id)
+
+
+def add_usage(session: Session, *, job_id: UUID) -> None:
+    """Charge a job's tenant for the run that ends now."""
+    session.execute(_ADD_USAGE, {"job_id": job_id})
+
+
+def forget_usage(session: Session) -> None:
+    session.execute(
+        delete(GpuUsage).where(GpuUsage.hour < func.now() - _USAGE_KEPT),
+        execution_options={"synchronize_session": False},
+    )

@@ -1,0 +1,41 @@
+"""Limits at the door: 429 in words, with the time to come back."""
+
+import pytest
+
+from api import doorkeeper
+from core.domain.errors import QueueFull
+from core.services import limit as limits
+from tests.api_bench import Tenancy
+
+
+def allow(tenant: Tenancy, **changes: float | None) -> None:
+    with tenant.runtime.database.transaction() as session:
+        limits.set_limits(session, tenant_id=tenant.id, changes=changes)
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(
+    tenant: Tenancy, stranger: Tenancy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorkeeper, "REMEMBERED_SECONDS", 0.0)
+    allow(tenant, requests_per_minute=5)
+    answers = [tenant.get("/api/jobs") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    refusal = answers[-1]
+    assert (refusal.json()["code"], refusal.json()["detail"]) == (
+        "too_many_requests",
+        "This key may send 5 requests a minute.",
+    )
+    assert 1 <= int(refusal.headers["Retry-After"]) <= 13
+    assert stranger.get("/api/jobs").status_code == 200
+
+
+def test_a_full_queue_and_a_used_up_quota_are_problems_too(tenant: Tenancy) -> None:
+    tenant.register_model()
+    allow(tenant, queued_jobs=1)
+    assert tenant.generate().status_code == 202
+    full = tenant.generate()
+    assert (full.status_code, full.json()["code"]) == (429, QueueFull.code)
+    assert int(full.headers["Retry-After"]) >= 1
+    allow(tenant, queued_jobs=None, gpu_seconds_per_day=0)
+    used = tenant.generate()
+    assert (used.status_code, used.json()["code"]) == (429, "quota_exceeded")

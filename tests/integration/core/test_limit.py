@@ -1,0 +1,98 @@
+"""Limits of a tenant, on the real Postgres: what is refused, in which words, and when there is room again."""
+
+from datetime import timedelta
+from math import inf
+
+import pytest
+from sqlalchemy import text
+
+from core.domain.errors import QueueFull, QuotaExceeded
+from core.domain.limit import Limits
+from core.domain.outcome import Outcome
+from core.services import limit as limits
+from core.services import run as run_service
+from core.services import upkeep as upkeep_service
+from core.services.tenant import create_tenant
+from tests.job_bench import JobBench
+
+
+def allow(bench: JobBench, **changes: float | None) -> None:
+    with bench.database.transaction() as session:
+        limits.set_limits(session, tenant_id=bench.tenant_id, changes=changes)
+
+
+def test_a_full_queue_says_when_to_come_back(bench: JobBench) -> None:
+    few = Limits(queued_seconds=60)
+    bench.submit(work_units=5000.0, limits=few)
+    with pytest.raises(QueueFull, match="About 50 seconds of your work are waiting; at most 60 may") as refusal:
+        bench.submit(work_units=5000.0, limits=few)
+    assert refusal.value.retry_after_seconds == 40
+
+
+def test_a_single_job_may_be_larger_than_the_queue(bench: JobBench) -> None:
+    assert bench.submit(work_units=50_000.0, limits=Limits(queued_seconds=60)).cost_seconds > 60
+
+
+def test_so_many_jobs_wait_and_no_more(bench: JobBench) -> None:
+    few = Limits(queued_jobs=3)
+    for _ in range(3):
+        bench.submit(limits=few)
+    with pytest.raises(QueueFull, match="3 of your jobs are waiting; at most 3 may"):
+        bench.submit(limits=few)
+    bench.must_claim()
+    bench.submit(limits=few)
+
+
+def test_the_days_gpu_seconds_are_counted_and_end(bench: JobBench) -> None:
+    a_minute = Limits(gpu_seconds_per_day=60)
+    job = bench.submit(limits=a_minute)
+    claim = bench.must_claim()
+    bench.execute("UPDATE job SET claimed_at = now() - interval '58 seconds' WHERE id = :id", id=job.id)
+    bench.finish(claim)
+    bench.execute("UPDATE work_rate SET seconds_per_unit = 1")
+    with pytest.raises(QuotaExceeded, match="ran for 58 seconds in 24 hours, and about 10 more") as refusal:
+        bench.submit(limits=a_minute)
+    assert 23 * 3600 < refusal.value.retry_after_seconds <= 24 * 3600
+    bench.execute("UPDATE gpu_usage SET hour = hour - interval '25 hours'")
+    bench.submit(limits=a_minute)
+
+
+def test_every_run_is_charged_however_it_ended(bench: JobBench) -> None:
+    ends = (
+        lambda session, claim: run_service.give_back(session, claim, delay=timedelta(0)),
+        lambda session, claim: run_service.fail_unexpectedly(session, claim, ZeroDivisionError()),
+        lambda session, claim: run_service.finish(session, claim, Outcome()),
+    )
+    job = bench.submit()
+    for end in ends:
+        bench.make_ready(job.id)
+        claim = bench.must_claim()
+        bench.execute("UPDATE job SET claimed_at = now() - interval '10 seconds' WHERE id = :id", id=job.id)
+        with bench.database.transaction() as session:
+            end(session, claim)
+    with pytest.raises(QuotaExceeded, match="ran for 30 seconds"):
+        bench.submit(limits=Limits(gpu_seconds_per_day=30))
+
+
+def test_what_the_operator_gave_a_tenant_goes_before_the_settings(bench: JobBench) -> None:
+    allow(bench, queued_jobs=1, queued_seconds=inf)
+    default = Limits(queued_jobs=100, queued_seconds=1)
+    bench.submit(limits=default)
+    with pytest.raises(QueueFull, match="at most 1 may"):
+        bench.submit(limits=default)
+    with bench.database.transaction() as session:
+        other = create_tenant(session, name="other").id
+        assert limits.limits_of(session, tenant_id=other, default=default) == default
+        mine = limits.limits_of(session, tenant_id=bench.tenant_id, default=default)
+    assert mine == Limits(queued_jobs=1, queued_seconds=inf)
+    allow(bench, queued_jobs=None)
+    bench.submit(limits=default)
+
+
+def test_usage_is_forgotten_after_five_weeks(bench: JobBench) -> None:
+    bench.submit()
+    bench.finish(bench.must_claim())
+    bench.execute("UPDATE gpu_usage SET hour = hour - interval '36 days'")
+    with bench.database.transaction() as session:
+        upkeep_service.forget(session)
+        assert session.execute(text("SELECT count(*) FROM gpu_usage")).scalar_one() == 0
