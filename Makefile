@@ -6,7 +6,7 @@ JOBS ?= 2
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run demo demo-loop test chaos chaos-full lint types arrows check tiny-model bench migrate compose-test lock clean
+.PHONY: help install run demo demo-loop test chaos chaos-full fuzz fuzz-full lint types arrows check tiny-model bench migrate compose-test lock clean
 
 help:  ## list every command
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,12 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 60
 	@.venv/bin/python -m chaos.training
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
+
+fuzz: install  ## some thousand hostile requests at every route: no 5xx, no stack trace
+	@.venv/bin/python -m chaos.fuzz $(ARGS)
+
+fuzz-full: install  ## a million of them; hours
+	@.venv/bin/python -m chaos.fuzz --requests 1000000 --round-seconds 600
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .

@@ -28,6 +28,8 @@ from core.domain.errors import (
 
 _log = structlog.get_logger()
 
+_MEDIA_TYPE = "application/problem+json"
+
 TABLE: dict[type[LorikeetError], tuple[int, str]] = {
     InvalidInput: (422, "The request is not valid"),
     Unauthorized: (401, "A valid API key is required"),
@@ -98,7 +100,7 @@ def answer(
         problem["errors"] = [{"field": error.field, "message": error.message} for error in errors]
     # A field's name can be anything that a client sent, lone surrogates included.
     body = json.dumps(problem, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+    return Response(body, status, dict(headers or {}), media_type=_MEDIA_TYPE)
 
 
 def of_error(error: LorikeetError) -> Response:
@@ -129,10 +131,22 @@ def of_surprise() -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of the application end as a problem."""
+    """Let every error of the application end as a problem, and its document say so."""
+    describe = app.openapi
+    app.openapi = lambda: _as_problems(describe())  # type: ignore[method-assign]  # FastAPI's own way to change it
     app.add_exception_handler(LorikeetError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+
+
+def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI gives all answers of a route the same content type; problems have their own."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status in PROBLEMS:
+                answer = operation["responses"][status]
+                answer["content"] = {_MEDIA_TYPE: next(iter(answer["content"].values()))}
+    return document
 
 
 async def _domain(_: Request, error: Exception) -> Response:

@@ -82,13 +82,20 @@ class Post:
 class Plant:
     """Owns a data folder and everything that runs over it, for as long as its block lasts."""
 
-    def __init__(self, data: Path, *, size: Size | None = None, without: Part | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        size: Size | None = None,
+        without: Part | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = data
         self.points = Points(data / "point")
         self.relays: dict[str, Relay] = {}
         self.deaths: list[Death] = []
         self.locks = {name: threading.Lock() for name in ("postgres", "valkey", "s3")}
-        self._size, self._without = size or Size(), without
+        self._size, self._without, self._given = size or Size(), without, _QUICK | dict(given or {})
         self._servers: dict[str, Server] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._posts: list[Post] = []
@@ -120,12 +127,12 @@ class Plant:
             leads |= server.settings
         for name in self._servers:
             self.start_server(name)
-        self.direct = check(complete({**leads, **_QUICK}, {}, data=self.data))
-        self._variables = complete(self._through_relays(leads) | _QUICK, {}, data=self.data)
+        self.direct = check(complete({**leads, **self._given}, {}, data=self.data))
+        self._variables = complete(self._through_relays(leads) | self._given, {}, data=self.data)
         migrate(self.direct.database_url)
         self.key = bootstrap(self.direct, key_file=self.data / "api_key", say=lambda _: None)
-        self._environment = for_processes(self._variables)
-        self._nursery = Nursery(self._environment, log=self.data / "logs" / "nursery.log")
+        self.environment = for_processes(self._variables)
+        self._nursery = Nursery(self.environment, log=self.data / "logs" / "nursery.log")
         self._stack.callback(self._nursery.close)
         self._man()
         keeper = threading.Thread(target=self._keep_up, name="keeper", daemon=True)
@@ -166,7 +173,7 @@ class Plant:
         if post.pid:
             self.deaths.append(Death(datetime.now(UTC), post.name, post.pid))
             end_group(post.pid)
-        variables = self._environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
+        variables = self.environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
         log = self.data / "logs" / f"{post.name}.log"
         post.pid = self._nursery.start(post.command, environment=variables, log=log)
         post.starts += 1
