@@ -16,6 +16,7 @@ from cli import keys
 from cli import limits as limit_words
 from cli.environment import check, read_given, read_running
 from cli.refusal import Refusal
+from cli.standing import standing
 from core.domain.api_key import Scope
 from core.domain.base_model import BaseModelSpec, SourceKind, parse_source
 from core.domain.errors import LorikeetError
@@ -55,6 +56,24 @@ def bootstrap() -> None:
 
     settings = check(read_running(read_given()))
     bootstrap(settings, key_file=settings.data_dir / "api_key", say=console.print)
+
+
+@app.command()
+def backup(folder: Path) -> None:
+    """Write the database and all objects into a new folder; the system may go on meanwhile."""
+    from cli.backup import back_up
+
+    with standing(read_given()) as settings:
+        back_up(settings, folder.absolute(), say=console.print)
+
+
+@app.command()
+def restore(folder: Path) -> None:
+    """Bring a backup into an empty database and an empty bucket: a new DATA_DIR, or servers of your own."""
+    from cli.backup import restore
+
+    with standing(read_given()) as settings:
+        restore(settings, folder.absolute(), say=console.print)
 
 
 @app.command("worker-alive")

