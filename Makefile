@@ -3,10 +3,11 @@
 SHELL := /bin/sh
 ARGS ?=
 JOBS ?= 2
+SBOM ?= data/sbom.json
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run demo demo-loop test chaos chaos-full fuzz fuzz-full lint types arrows check tiny-model bench migrate compose-test lock clean
+.PHONY: help install run demo demo-loop test chaos chaos-full fuzz fuzz-full lint types arrows check tiny-model audit sbom bench migrate compose-test lock clean
 
 help:  ## list every command
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +57,14 @@ check: lint types arrows test  ## lint, types, arrows and tests
 
 tiny-model: install  ## train the tiny base model anew (hours on two cores)
 	@.venv/bin/python -m tiny.train $(ARGS)
+
+audit: install  ## known weaknesses of the locked packages (needs PyPI's own index)
+	@.ci/tool pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+sbom: install  ## what the project is made of, in CycloneDX: SBOM=data/sbom.json
+	@mkdir -p $(dir $(SBOM))
+	@.ci/tool cyclonedx-py requirements requirements.lock --output-file $(SBOM)
+	@echo $(SBOM)
 
 bench: install  ## measure what the project claims, one command per claim
 	@for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
