@@ -12,6 +12,7 @@ from api.metric import HttpMetrics
 from api.problem import of_status, of_surprise
 
 _log = structlog.get_logger()
+_SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _GIVEN_ID = re.compile(rb"[\w.-]{1,64}")
 
 
@@ -37,10 +38,13 @@ class Frame:
         try:
             await self._handle(scope, receive, exchange, headers)
         finally:
-            structlog.contextvars.reset_contextvars(**tokens)
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = _route_of(scope)
             seconds = time.perf_counter() - started
             self._metrics.observe(scope["method"], route, exchange.status, seconds)
+            if route not in _SILENT:
+                milliseconds = round(seconds * 1000, 1)
+                _log.info("answered", method=scope["method"], route=route, status=exchange.status, ms=milliseconds)
+            structlog.contextvars.reset_contextvars(**tokens)
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: "_Exchange", headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
@@ -50,7 +54,7 @@ class Frame:
         try:
             await self._app(scope, self._counted(receive), exchange.send)
         except Exception:  # the caller gets an answer, the log the reason
-            _log.exception("request_failed_unexpectedly", method=scope["method"], path=scope["path"])
+            _log.exception("request_failed_unexpectedly", method=scope["method"], route=_route_of(scope))
             if exchange.status:
                 raise
             await of_surprise()(scope, receive, exchange.send)
@@ -71,6 +75,11 @@ class Frame:
     @property
     def _too_large(self) -> str:
         return f"A body may have at most {self._max_body_bytes} bytes."
+
+
+def _route_of(scope: Scope) -> str:
+    """What was asked for, without what the path itself holds: signatures and the names of users."""
+    return str(getattr(scope.get("route"), "path", "unknown"))
 
 
 class _Exchange:

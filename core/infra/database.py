@@ -28,6 +28,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            hide_parameters=True,  # an error is logged, and prompts are not
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "lorikeet",

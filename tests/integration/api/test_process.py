@@ -1,5 +1,6 @@
 """The API as a process of its own, behind uvicorn."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from core.domain.api_key import make_key
 from core.infra.settings import Settings
 from tests.api_bench import Tenancy
 from tests.conftest import free_port
 from tests.integration.worker.test_worker_process import ROOT, environment
+from tests.loop_bench import wait_until
 
 RESIDENT_MEGABYTES = 200
 
@@ -23,10 +26,14 @@ RESIDENT_MEGABYTES = 200
 class Process:
     """A uvicorn process that answers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.log = log
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         command = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory", "--port", str(port)]
-        self.popen = subprocess.Popen(command, env=environment(settings), cwd=ROOT, start_new_session=True)
+        with log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                command, env=environment(settings), cwd=ROOT, start_new_session=True, stdout=out, stderr=out
+            )
         deadline = time.monotonic() + 60
         while not self._answers():
             assert self.popen.poll() is None
@@ -41,8 +48,9 @@ class Process:
 
 
 @pytest.fixture
-def process(settings: Settings) -> Iterator[Process]:
-    process = Process(settings)
+def process(settings: Settings, tmp_path: Path) -> Iterator[Process]:
+    hidden = settings.model_copy(update={"s3_public_endpoint_url": None})
+    process = Process(hidden, tmp_path / "api.log")
     yield process
     if process.popen.poll() is None:
         os.killpg(process.popen.pid, signal.SIGKILL)
@@ -79,3 +87,34 @@ def test_a_process_stays_small_while_it_works(process: Process, tenant: Tenancy)
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     [kilobytes] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
     assert kilobytes <= RESIDENT_MEGABYTES * 1024
+
+
+def test_the_log_tells_of_requests_and_of_nothing_that_is_somebodys(process: Process, tenant: Tenancy) -> None:
+    tenant.register_model()
+    image, wrong = tenant.draw(), make_key()
+    secrets = ["sesquipedalian", "ada-of-the-accounts", tenant.key, wrong]
+    with httpx.Client(base_url=process.url, headers=tenant.headers, trust_env=False) as client:
+        prompt = {"prompt": "a sesquipedalian star", "user_ref": "ada-of-the-accounts"}
+        assert client.post("/api/generate", json=prompt).status_code == httpx.codes.ACCEPTED
+        assert (
+            client.post("/api/generate", json={**prompt, "steps": -1}).status_code == httpx.codes.UNPROCESSABLE_CONTENT
+        )
+        headers = {"Authorization": f"Bearer {wrong}"}
+        assert client.post("/api/generate", json=prompt, headers=headers).status_code == httpx.codes.UNAUTHORIZED
+        assert client.delete("/api/users/ada-of-the-accounts/feedback").status_code == httpx.codes.OK
+        url = client.get(f"/api/images/{image}").json()["url"]
+        secrets.append(url.partition("signature=")[2])
+        assert client.get(url).status_code == httpx.codes.OK
+    wait_until(lambda: process.log.read_text().count('"answered"') == 6)  # said once the answer is on its way
+    log = process.log.read_text()
+    told = [json.loads(line) for line in log.splitlines() if '"answered"' in line]
+    assert [(line["method"], line["route"], line["status"]) for line in told] == [
+        ("POST", "/api/generate", 202),
+        ("POST", "/api/generate", 422),
+        ("POST", "/api/generate", 401),
+        ("DELETE", "/api/users/{user_ref:path}/feedback", 200),
+        ("GET", "/api/images/{image_id}", 200),
+        ("GET", "/api/images/{artifact_id}/content", 200),
+    ]
+    assert all(len(secret) > 10 for secret in secrets)
+    assert [secret for secret in secrets if secret in log] == []
