@@ -12,7 +12,7 @@ from api.metric import HttpMetrics
 from api.problem import of_status, of_surprise
 
 _log = structlog.get_logger()
-_SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
+_SLOW_SECONDS = 1.0
 _GIVEN_ID = re.compile(rb"[\w.-]{1,64}")
 
 
@@ -41,7 +41,7 @@ class Frame:
             route = _route_of(scope)
             seconds = time.perf_counter() - started
             self._metrics.observe(scope["method"], route, exchange.status, seconds)
-            if route not in _SILENT:
+            if exchange.status >= 400 or seconds > _SLOW_SECONDS:  # all others are counted, which costs less
                 milliseconds = round(seconds * 1000, 1)
                 _log.info("answered", method=scope["method"], route=route, status=exchange.status, ms=milliseconds)
             structlog.contextvars.reset_contextvars(**tokens)

@@ -8,7 +8,6 @@ API itself counts them.
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from secrets import randbits
 import httpx2 as httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.plant import Plant, Post, Size
 from cli.client import Client
@@ -54,11 +54,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
-    with tempfile.TemporaryDirectory(prefix="lorikeet-fuzz-") as temporary:
-        size = Size(generation=1, training=0, api=1, upkeep=1)
-        with Plant(asked.data or Path(temporary), size=size, given=_NO_LIMIT) as plant:
-            furnish(plant)
-            is_clean, tally = fuzz(plant, requests=asked.requests, round_seconds=asked.round_seconds, seed=seed)
+    size = Size(generation=1, training=0, api=1, upkeep=1)
+    with ground(asked.data) as folder, Plant(folder, size=size, given=_NO_LIMIT) as plant:
+        furnish(plant)
+        is_clean, tally = fuzz(plant, requests=asked.requests, round_seconds=asked.round_seconds, seed=seed)
     answers = ", ".join(f"{status} {count} times" for status, count in sorted(tally.statuses.items()))
     print(f"{tally.requests} requests: {answers}")
     sys.exit(0 if is_clean and tally.own_errors == 0 else 1)

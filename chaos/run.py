@@ -7,7 +7,6 @@ printed; with it the same faults come at the same times.
 import argparse
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from bench import report as machines
 from chaos import report as reports
 from chaos import transition
 from chaos.fault import FAULTS, Missed
+from chaos.ground import ground
 from chaos.journal import Journal, read
 from chaos.lesson import make_lesson
 from chaos.mutation import Part
@@ -60,8 +60,8 @@ def main(given: Sequence[str] | None = None) -> None:
     counts = {name: asked.times * count for name, count in often.items() if re.search(asked.only, name)}
     seed = asked.seed if asked.seed is not None else randbits(32)
     print(f"{sum(counts.values())} faults in {seconds:.0f} s, {load.jobs} jobs; --seed {seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="lorikeet-chaos-") as temporary:
-        report = run(asked.data or Path(temporary), counts, load, seed=seed, without=asked.without)
+    with ground(asked.data) as folder:
+        report = run(folder, counts, load, seed=seed, without=asked.without)
     print("\n".join(reports.lines_of(report)))
     if asked.out:
         reports.write(report, asked.out)

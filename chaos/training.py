@@ -7,18 +7,17 @@ whole group, and as SIGTERM; each once the run before has got to a checkpoint of
 import argparse
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from secrets import randbits
 from typing import Any
 
 import psycopg
 
+from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.plant import Plant, Post, Size
 from chaos.point import OF_TRAINING, Fate, Point
@@ -38,8 +37,8 @@ def main(given: Sequence[str] | None = None) -> None:
     seed = asked.seed if asked.seed is not None else randbits(32)
     print(f"{asked.kills} kills; --seed {seed}", flush=True)
     with (
-        tempfile.TemporaryDirectory(prefix="lorikeet-chaos-") as folder,
-        Plant(Path(folder), size=Size(generation=1, training=1, api=1, upkeep=1)) as plant,
+        ground() as folder,
+        Plant(folder, size=Size(generation=1, training=1, api=1, upkeep=1)) as plant,
     ):
         client = Client(plant.apis[0], plant.key)
         request = make_lesson(client, steps=asked.kills * _STEPS_EACH)
