@@ -7,7 +7,7 @@ SBOM ?= data/sbom.json
 export PYTHON TORCH_ARGS
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run demo demo-loop test chaos chaos-full fuzz fuzz-full lint types arrows check tiny-model audit sbom bench migrate compose-test lock clean
+.PHONY: help install run demo demo-loop test chaos chaos-full load fuzz fuzz-full lint types arrows check tiny-model audit sbom bench migrate compose-test lock clean
 
 help:  ## list every command
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 60
 	@.venv/bin/python -m chaos.training
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
+
+load: install  ## 100 users, 10 submits each, by locust on a system of its own: QPS, latencies, errors
+	@.venv/bin/python -m bench.load $(ARGS)
 
 fuzz: install  ## some thousand hostile requests at every route: no 5xx, no stack trace
 	@.venv/bin/python -m chaos.fuzz $(ARGS)

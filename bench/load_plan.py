@@ -1,0 +1,36 @@
+"""The plan that locust runs: a user asks for ten pictures, one after the other, and is gone. See `bench.load`.
+
+It is read by locust in an environment of its own, so it imports nothing of ours.
+"""
+
+import os
+
+import gevent
+from locust import HttpUser, task
+
+LOOPS = 10
+_REQUEST = {"prompt": "a large red star on a blue background", "steps": 4}
+
+
+class Client(HttpUser):
+    """One thread of the plan."""
+
+    submitted = 0  # by all of them
+
+    def on_start(self) -> None:
+        """Take the key along."""
+        self.client.headers["Authorization"] = f"Bearer {os.environ['LORIKEET_API_KEY']}"
+        self.left = LOOPS
+
+    @task
+    def generate(self) -> None:
+        """Submit once; after the last time wait until all are done: locust puts another in the place of who leaves."""
+        with self.client.post("/api/generate", json=_REQUEST, catch_response=True) as answer:
+            if answer.status_code != 202:
+                answer.failure(f"{answer.status_code}: {answer.text[:200]}")
+        self.left -= 1
+        Client.submitted += 1
+        if Client.submitted == LOOPS * self.environment.parsed_options.num_users:
+            gevent.spawn(self.environment.runner.quit)
+        while self.left == 0:
+            gevent.sleep(1)
