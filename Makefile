@@ -35,6 +35,7 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without sweep --only 'worker: kill' --seconds 30 --jobs 60
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 60
 	@.venv/bin/python -m chaos.training
+	@.venv/bin/python -m chaos.feedback
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
 
 load: install  ## 100 users, 10 submits each, by locust on a system of its own: QPS, latencies, errors
@@ -84,5 +85,5 @@ lock: install  ## lock the newest versions that pyproject.toml allows
 	@.ci/lock
 
 clean:  ## remove .venv and every cache; data/ stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

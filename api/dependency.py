@@ -29,13 +29,17 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def get_caller(runtime: RuntimeDep, credentials: Credentials) -> Caller:
-    """Who asks, by his key.
+async def get_caller(request: Request, runtime: RuntimeDep, credentials: Credentials) -> Caller:
+    """Who asks, by his key; known once a request, for FastAPI asks again for every scope.
 
     Raises:
         Unauthorized: no valid key.
+        TooManyRequests: more than the key may send.
     """
-    return await runtime.doorkeeper.admit(credentials.credentials if credentials else None)
+    if not hasattr(request.state, "caller"):
+        request.state.caller = await runtime.doorkeeper.admit(credentials.credentials if credentials else None)
+    caller: Caller = request.state.caller
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]
@@ -89,7 +93,7 @@ async def get_speaker(
         body = await request.json()
         if isinstance(body, dict) and body.get("feedback_token"):
             return None
-    caller = await get_caller(runtime, credentials)
+    caller = await get_caller(request, runtime, credentials)
     require(caller, Scope.FEEDBACK)
     return caller.tenant_id
 
@@ -136,6 +140,7 @@ IsSigned = Annotated[bool, Depends(check_signature)]
 
 
 async def get_reader(
+    request: Request,
     runtime: RuntimeDep,
     is_signed: IsSigned,
     credentials: Credentials,
@@ -145,7 +150,7 @@ async def get_reader(
     Raises:
         Unauthorized: neither a valid signature nor a valid key.
     """
-    return None if is_signed else (await get_caller(runtime, credentials)).tenant_id
+    return None if is_signed else (await get_caller(request, runtime, credentials)).tenant_id
 
 
 Reader = Annotated[UUID | None, Depends(get_reader)]

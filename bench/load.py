@@ -1,6 +1,6 @@
 """Requests a second of the API by a fixed plan: 100 users, all there after 10 seconds, 10 submits each.
 
-`python -m bench.load` starts a whole system on this machine and lets locust run `bench/load_plan.py` against it;
+`python -m bench.load` starts a whole system on this machine and lets locust run `bench/locust/plan.py` against it;
 `--url` and LORIKEET_API_KEY name another. `bench/jmeter/generate.jmx` is the same plan for JMeter. QPS = all requests ÷
 all the time, from the first request to the last answer.
 """
@@ -78,7 +78,7 @@ def run(url: str, key: str, *, users: int) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "stats"
         how = ["--headless", "--users", str(users), "--spawn-rate", str(A_SECOND), "--only-summary"]
-        plan = ["--locustfile", str(ROOT / "bench" / "load_plan.py"), "--host", url]
+        plan = ["--locustfile", str(ROOT / "bench" / "locust" / "plan.py"), "--host", url]
         subprocess.run(
             [str(ROOT / ".ci" / "tool"), "locust", *plan, *how, "--json-file", str(file), "--exit-code-on-error", "0"],
             env=os.environ | {"LORIKEET_API_KEY": key},

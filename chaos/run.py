@@ -128,12 +128,17 @@ def cause(plant: Plant, schedule: Sequence[Due]) -> dict[str, int]:
     return dict(happened)
 
 
-def calm(plant: Plant) -> None:
-    """Let nothing more happen, and wait until every job has ended, or for as long as makes sense."""
+def heal(plant: Plant) -> None:
+    """Let nothing more happen."""
     for relay in plant.relays.values():
         relay.suffer(NONE)
     for point in Point:
         plant.points.disarm(point)
+
+
+def calm(plant: Plant) -> None:
+    """Let nothing more happen, and wait until every job has ended, or for as long as makes sense."""
+    heal(plant)
     deadline = time.monotonic() + _CALM_SECONDS
     with plant.connect() as connection:
         while time.monotonic() < deadline:

@@ -27,6 +27,7 @@ _MANIFEST, _DUMP, _OBJECTS = "manifest.json", "database.dump", "objects"
 _FORMAT = 1
 _HANDS = 8
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def back_up(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> None:
@@ -56,10 +57,11 @@ def _write(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
     _run("pg_dump", settings, "--format=custom", f"--file={folder / _DUMP}")
     say("The database is written; now the objects.")
     store = ObjectStore(settings)
-    count = _at_once(lambda entry: _fetch(store, entry[0], folder / _OBJECTS / entry[0]), store.list(""))
-    manifest = {"format": _FORMAT, "objects": count, "database_sha256": _digest(folder / _DUMP)}
+    digests = _at_once(lambda entry: _fetch(store, entry[0], folder / _OBJECTS / entry[0]), store.list(""))
+    objects = {key: digest for key, digest in digests if digest is not None}
+    manifest = {"format": _FORMAT, "database_sha256": _digest(folder / _DUMP), "objects": objects}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return count
+    return len(objects)
 
 
 def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> None:
@@ -72,7 +74,8 @@ def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> 
     files = {
         str(path.relative_to(folder / _OBJECTS)): path for path in (folder / _OBJECTS).rglob("*") if path.is_file()
     }
-    if len(files) != manifest["objects"] or _digest(folder / _DUMP) != manifest["database_sha256"]:
+    written = dict(_at_once(lambda entry: (entry[0], _digest(entry[1])), files.items()))
+    if written != manifest["objects"] or _digest(folder / _DUMP) != manifest["database_sha256"]:
         raise Refusal(f"{folder} is not what was written: a file is missing, or another.")
     _check_empty(settings)
     store.create_bucket()
@@ -106,23 +109,23 @@ def _check_empty(settings: Settings) -> None:
         )
 
 
-def _fetch(store: ObjectStore, key: str, path: Path) -> bool:
+def _fetch(store: ObjectStore, key: str, path: Path) -> tuple[str, str | None]:
+    """The object's key and digest; None where it was removed since it was listed."""
     try:
         store.download(key, path)
-    except NotFound:  # removed since it was listed
-        return False
-    return True
+    except NotFound:
+        return key, None
+    return key, _digest(path)
 
 
-def _store(store: ObjectStore, key: str, path: Path) -> bool:
+def _store(store: ObjectStore, key: str, path: Path) -> None:
     store.upload(path, key, content_type=mimetypes.guess_type(key)[0] or "application/octet-stream")
-    return True
 
 
-def _at_once(do: Callable[[T], bool], things: Iterable[T]) -> int:
-    """Some of them at a time; how many were done."""
+def _at_once(do: Callable[[T], R], things: Iterable[T]) -> list[R]:
+    """Some of them at a time."""
     with ThreadPoolExecutor(_HANDS) as pool:
-        return sum(pool.map(do, things))
+        return list(pool.map(do, things))
 
 
 def _digest(path: Path) -> str:

@@ -33,4 +33,5 @@ def _watch(runtime: Runtime, end: Callable[[], object]) -> None:
             runs.declare_dead(session, worker_id=runtime.worker_id)
     except LorikeetError as error:  # their leases run out all the same
         _log.warning("jobs_not_given_up", error=error.message)
-    end()
+    finally:
+        end()

@@ -30,6 +30,8 @@ def sweep(session: Session, *, stall_seconds: float) -> int:
     """End or requeue jobs whose deadline passed, whose lease ran out, or whose progress stalled; how many."""
     found = jobs.overdue(session, stall_seconds=stall_seconds, limit=_BATCH)
     for job, is_late, _ in found:
+        if job.status == JobStatus.RUNNING:
+            limits.add_usage(session, job_id=job.id)
         if is_late:
             _end(job, JobStatus.EXPIRED, "deadline_passed", "The job's deadline passed before it was done.")
         elif job.cancel_requested:

@@ -38,12 +38,15 @@ _ADMIT = text(
       WHERE kind = ANY(:kinds) AND (status = 'running'
         OR (status = 'queued' AND (priority, place) <= (:priority, (SELECT place FROM fair))))
     ), waiting AS (
-      SELECT count(*) AS jobs, coalesce(sum(cost_seconds), 0) AS seconds
-      FROM job WHERE tenant_id = :tenant_id AND status = 'queued'
+      SELECT count(*) FILTER (WHERE status = 'queued') AS jobs,
+        coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued'), 0) AS seconds,
+        coalesce(sum(greatest(cost_seconds, extract(epoch FROM now() - claimed_at)))
+          FILTER (WHERE status = 'running'), 0) AS running
+      FROM job WHERE tenant_id = :tenant_id AND status IN ('queued', 'running')
     ), used AS (
-      SELECT coalesce(sum(seconds), 0) AS seconds,
-        coalesce(extract(epoch FROM min(hour) + interval '24 hours' - now()), 0) AS until_fewer
-      FROM gpu_usage WHERE tenant_id = :tenant_id AND hour > now() - interval '24 hours'
+      SELECT coalesce(sum(gpu_usage.seconds), 0) + max(waiting.running) AS seconds,
+        coalesce(extract(epoch FROM min(hour) + interval '24 hours' - now()), 86400) AS until_fewer
+      FROM waiting LEFT JOIN gpu_usage ON tenant_id = :tenant_id AND hour > now() - interval '24 hours'
     ), allowed AS (
       SELECT coalesce(max(queued_jobs), :queued_jobs) AS jobs,
         coalesce(max(queued_seconds), :queued_seconds) AS seconds,
@@ -92,9 +95,9 @@ class Admission:
     """How a job stands; costs are estimated seconds of work.
 
     `cost` is the job's own, `place` where it stands in line. `waiting_…` is what its tenant had queued before,
-    `used_seconds` what its jobs ran for in 24 hours, some of which ends in `until_fewer` seconds, and `allowed_…` what
-    it may. `jobs_ahead` and `cost_ahead` count everybody's, the rest of running ones included in the cost.
-    `created_at` is None where the job was not added: a limit forbids it, or the idempotency key was used before.
+    `used_seconds` what its jobs ran for in 24 hours or run for now, some of which ends in `until_fewer` seconds, and
+    `allowed_…` what it may. `jobs_ahead` and `cost_ahead` count everybody's, the rest of running ones included in the
+    cost. `created_at` is None where the job was not added: a limit forbids it, or the idempotency key was used before.
     """
 
     cost: float

@@ -39,3 +39,10 @@ def test_a_full_queue_and_a_used_up_quota_are_problems_too(tenant: Tenancy) -> N
     allow(tenant, queued_jobs=None, gpu_seconds_per_day=0)
     used = tenant.generate()
     assert (used.status_code, used.json()["code"]) == (429, "quota_exceeded")
+
+
+def test_a_request_is_counted_once_whatever_it_needs(tenant: Tenancy) -> None:
+    tenant.register_model()
+    allow(tenant, requests_per_minute=3)
+    answers = [tenant.generate().status_code for _ in range(4)]
+    assert answers == [202, 202, 202, 429]

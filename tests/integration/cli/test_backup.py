@@ -70,7 +70,7 @@ def test_what_is_not_empty_is_left_as_it_is(settings: Settings, backup: Path, em
         restore(empty, backup, say=print)
 
 
-@pytest.mark.parametrize("harm", ["manifest", "object", "dump"])
+@pytest.mark.parametrize("harm", ["manifest", "object", "other object", "dump"])
 def test_a_backup_that_is_not_whole_is_refused_before_anything_is_changed(
     backup: Path, empty: Settings, harm: str
 ) -> None:
@@ -78,6 +78,8 @@ def test_a_backup_that_is_not_whole_is_refused_before_anything_is_changed(
         (backup / "manifest.json").unlink()
     elif harm == "object":
         (backup / "objects" / "dataset" / "d").unlink()
+    elif harm == "other object":
+        (backup / "objects" / "dataset" / "d").write_bytes(b"!")
     else:
         with (backup / "database.dump").open("ab") as file:
             file.write(b"x")

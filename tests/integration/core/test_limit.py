@@ -96,3 +96,26 @@ def test_usage_is_forgotten_after_five_weeks(bench: JobBench) -> None:
     with bench.database.transaction() as session:
         upkeep_service.forget(session)
         assert session.execute(text("SELECT count(*) FROM gpu_usage")).scalar_one() == 0
+
+
+def test_what_runs_counts_before_it_has_ended(bench: JobBench) -> None:
+    a_minute = Limits(gpu_seconds_per_day=60)
+    bench.submit(work_units=5000.0, limits=a_minute)
+    bench.must_claim()
+    with pytest.raises(QuotaExceeded, match="ran for 50 seconds"):
+        bench.submit(work_units=5000.0, limits=a_minute)
+
+
+def test_a_run_that_was_taken_back_is_charged_too(bench: JobBench) -> None:
+    job = bench.submit()
+    bench.must_claim(lease_seconds=0)
+    bench.execute("UPDATE job SET claimed_at = now() - interval '40 seconds' WHERE id = :id", id=job.id)
+    bench.sweep()
+    with pytest.raises(QuotaExceeded, match="ran for 40 seconds"):
+        bench.submit(limits=Limits(gpu_seconds_per_day=40))
+
+
+def test_a_job_that_is_too_large_for_a_day_is_told_to_wait_for_one(bench: JobBench) -> None:
+    with pytest.raises(QuotaExceeded) as refusal:
+        bench.submit(work_units=50_000.0, limits=Limits(gpu_seconds_per_day=60))
+    assert refusal.value.retry_after_seconds == 24 * 3600

@@ -64,3 +64,14 @@ def test_a_full_bucket_gets_no_fuller(clock: Clock) -> None:
         buckets.take(key, per_minute=2)
     with pytest.raises(TooManyRequests):
         buckets.take(key, per_minute=2)
+
+
+def test_less_than_one_a_minute_is_one_now_and_then_and_none_is_none(clock: Clock) -> None:
+    buckets, seldom, never = Buckets(), uuid4(), uuid4()
+    buckets.take(seldom, per_minute=0.5)
+    with pytest.raises(TooManyRequests) as refusal:
+        buckets.take(seldom, per_minute=0.5)
+    clock.now += refusal.value.retry_after_seconds
+    buckets.take(seldom, per_minute=0.5)
+    with pytest.raises(TooManyRequests, match="no requests"):
+        buckets.take(never, per_minute=0)

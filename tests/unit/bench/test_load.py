@@ -10,7 +10,7 @@ from bench.load import A_SECOND, USERS, read
 from cli.environment import ROOT
 
 JMX = ROOT / "bench" / "jmeter" / "generate.jmx"
-PLAN = ROOT / "bench" / "load_plan.py"
+PLAN = ROOT / "bench" / "locust" / "plan.py"
 
 
 def constant(path: Path, name: str) -> object:

@@ -1,0 +1,131 @@
+"""Feedback from many writers while things break: `python -m chaos.feedback`. Each threshold reached is one update.
+
+Communities of users rate, each exactly as often as its policy asks for, all at once and in any order, by 50 writers
+that send again what got no answer. Meanwhile the API, upkeep, Postgres and Redis are killed, cut and restarted. In the
+end there is one update for each community, which counted each of its users once. Nobody trains: an update that is due
+must start, and start once, whatever comes of it.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from random import Random
+from secrets import randbits
+
+import httpx2 as httpx
+
+from chaos.ground import ground
+from chaos.plant import Plant, Size
+from chaos.run import cause, heal
+from chaos.schedule import SLICE, plan
+from cli.client import Client
+from core.infra.database import Database
+from core.services import api_key as api_keys
+from core.services import tenant as tenants
+
+_WRITERS = 50
+_TRY_SECONDS = 15.0
+_PATIENCE_SECONDS = 120.0
+_KINDS = ("API", "upkeep", "Postgres", "Redis")
+_GLANCE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Community:
+    """A tenant with a picture that its users rate."""
+
+    key: str
+    image_id: str
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Found the communities, let them rate, count; exit code 0 where the count is exact."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000, help="of feedback")
+    parser.add_argument("--threshold", type=int, default=100, help="new labels that start an update")
+    parser.add_argument("--seconds", type=float, default=120.0, help="over which the faults are spread")
+    parser.add_argument("--seed", type=int)
+    asked = parser.parse_args(given)
+    seed = asked.seed if asked.seed is not None else randbits(32)
+    expected = asked.rows // asked.threshold
+    print(f"{asked.rows} rows, {expected} thresholds; --seed {seed}", flush=True)
+    with ground() as folder, Plant(folder, size=Size(generation=1, training=0, api=2, upkeep=2)) as plant:
+        communities = [found(plant, number, threshold=asked.threshold) for number in range(expected)]
+        words = [(community, user) for community in communities for user in range(asked.threshold)]
+        Random(seed).shuffle(words)
+        counts = {name: count for name, count in SLICE.items() if name.partition(":")[0] in _KINDS}
+        with ThreadPoolExecutor(1) as fate, ThreadPoolExecutor(_WRITERS) as writers:
+            happened = fate.submit(cause, plant, plan(counts, seconds=asked.seconds, seed=seed))
+            for each in [writers.submit(_say, plant, community, user) for community, user in words]:
+                each.result()
+            faults = sum(happened.result().values())
+        heal(plant)
+        updates, exact = count(plant, expected=expected, threshold=asked.threshold)
+    print(f"{faults} faults; {updates} updates, {exact} of them counted each of {asked.threshold} users once")
+    sys.exit(0 if updates == exact == expected else 1)
+
+
+def found(plant: Plant, number: int, *, threshold: int) -> Community:
+    """A tenant of its own, a picture, and a policy that waits for so many labels and for nothing else."""
+    with closing(Database(plant.direct.database_url, pool_size=1)) as database, database.transaction() as session:
+        tenant = tenants.create_tenant(session, name=f"community-{number}")
+        key = api_keys.create(session, tenant_id=tenant.id, name="chaos")
+    with closing(Client(plant.apis[0], key)) as client:
+        [model] = client.models()
+        few = {"min_new_labels": threshold, "many_new_labels": threshold, "min_users": 1, "min_likes": 1}
+        client.set_policy(model["id"], few)
+        job = client.finish(client.generate({"prompt": "a star", "steps": 1}))
+    return Community(key, job["outputs"][0]["id"])
+
+
+def _say(plant: Plant, community: Community, user: int) -> None:
+    """Say it until it was heard. Said twice it is the same word: the latest of a user counts."""
+    word: Mapping[str, object] = {
+        "kind": "thumb",
+        "image_id": community.image_id,
+        "liked": True,
+        "user_ref": f"user-{user}",
+    }
+    headers, deadline = {"Authorization": f"Bearer {community.key}"}, time.monotonic() + _PATIENCE_SECONDS
+    attempt = user
+    while time.monotonic() < deadline:
+        attempt += 1
+        url = f"{plant.apis[attempt % len(plant.apis)]}/api/feedback"
+        try:
+            answer = httpx.post(url, json=word, headers=headers, timeout=_TRY_SECONDS, trust_env=False)
+        except httpx.TransportError:
+            time.sleep(_GLANCE_SECONDS)
+            continue
+        if answer.is_success:
+            return
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            raise AssertionError(f"{answer.status_code}: {answer.text}")
+        time.sleep(float(answer.headers["Retry-After"]))
+    raise TimeoutError("Feedback was not taken.")
+
+
+def count(plant: Plant, *, expected: int, threshold: int) -> tuple[int, int]:
+    """Updates in all, and those that counted each user of their community once; waits until no more can be missing."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    query = """
+        SELECT count(DISTINCT model_update_id), count(DISTINCT model_update_id) FILTER (WHERE users = %s AND rows = %s)
+        FROM (
+          SELECT u.id AS model_update_id, count(f.id) AS rows, count(DISTINCT f.user_ref) AS users
+          FROM model_update u LEFT JOIN user_feedback f ON f.counted_in_update_id = u.id GROUP BY u.id
+        ) AS counted
+    """
+    with plant.connect() as connection:
+        while True:
+            [row] = connection.execute(query, [threshold, threshold]).fetchall()
+            updates, exact = (int(str(number)) for number in row)
+            if updates >= expected or time.monotonic() > deadline:
+                return updates, exact
+            time.sleep(_GLANCE_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
