@@ -35,7 +35,7 @@ from cli.client import Client
 from core.domain.job import TERMINAL
 from core.infra.object_store import ObjectStore
 
-_CALM_SECONDS = 120.0
+_CALM_SECONDS = 300.0
 _HANDS = 6
 _LESSON_SECONDS, _LESSON_STEPS = 150.0, 400
 _GLANCE_SECONDS = 0.5

@@ -19,7 +19,7 @@ import httpx2 as httpx
 from chaos.journal import Journal
 from cli.client import TERMINAL
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 _TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
 _CANCELED, _WATCHED, _DOUBLED = 0.12, 0.2, 0.1
