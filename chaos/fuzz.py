@@ -48,7 +48,7 @@ class Tally:
 def main(given: Sequence[str] | None = None) -> None:
     """Ask until there were enough; exit code 0 where nothing was found and the process is the one that was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=3_000, help="at least; make fuzz-full asks a million times")
+    parser.add_argument("--requests", type=int, default=2_500, help="at least; make fuzz-full asks a million times")
     parser.add_argument("--round-seconds", type=int, default=_ROUND_SECONDS, help="of one seed")
     parser.add_argument("--seed", type=int, help="of an earlier run's round")
     parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
