@@ -8,7 +8,6 @@ all the time, from the first request to the last answer.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from cli.environment import ROOT
 from cli.interruption import stoppable
+from cli.ledger import any_free_port
 from cli.system import running
 from cli.up import await_model
 
@@ -62,12 +62,9 @@ def target(url: str | None) -> Iterator[tuple[str, str]]:
     if url is not None:
         yield url, os.environ["LORIKEET_API_KEY"]
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     with (
         tempfile.TemporaryDirectory() as folder,
-        running({"DATA_DIR": folder, "PORT": port, "MAX_QUEUED_SECONDS": "inf"}, say=print) as system,
+        running({"DATA_DIR": folder, "PORT": str(any_free_port()), "MAX_QUEUED_SECONDS": "inf"}, say=print) as system,
     ):
         await_model(system, Console(quiet=True))
         yield system.client.url, system.key

@@ -61,12 +61,11 @@ class Size:
 
 @dataclass
 class Post:
-    """A place that some process of a program always fills. `starts` counts them; `lock` is held by who harms it."""
+    """A place that some process of a program always fills. `lock` is held by who harms it."""
 
     name: str
     command: tuple[str, ...]
     pid: int = 0
-    starts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -176,7 +175,6 @@ class Plant:
         variables = self.environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
         log = self.data / "logs" / f"{post.name}.log"
         post.pid = self._nursery.start(post.command, environment=variables, log=log)
-        post.starts += 1
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

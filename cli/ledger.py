@@ -34,7 +34,7 @@ class Ledger:
         """The loopback port of a server: the one it had, unless somebody took it."""
         port = self._ports.get(name)
         if port is None or not is_free("127.0.0.1", port):
-            port = _any_free_port()
+            port = any_free_port()
         with self._lock:
             self._ports[name] = port
             self._write()
@@ -103,7 +103,8 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def _any_free_port() -> int:
+def any_free_port() -> int:
+    """A loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,13 +1,12 @@
 """Real servers for the tests: started once, with a database, a queue and a bucket of its own for each test."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
 
 from cli.backing import prepare, start_servers
-from cli.ledger import Ledger
+from cli.ledger import Ledger, any_free_port
 from cli.supervisor import Supervisor
 from cli.system import System, running
 from cli.up import await_model
@@ -58,15 +57,8 @@ def stack(servers: Servers) -> Iterator[System]:
 
     `stack.client` speaks to it with the first tenant's key. All tests of a run share it.
     """
-    quick = {"PORT": str(free_port()), "POLL_SECONDS": "0.5", "SWEEP_SECONDS": "0.5", "LEASE_SECONDS": "5"}
+    quick = {"PORT": str(any_free_port()), "POLL_SECONDS": "0.5", "SWEEP_SECONDS": "0.5", "LEASE_SECONDS": "5"}
     quick["CHECKPOINT_SECONDS"] = "1"
     with running({**servers.variables(migrated=False), **quick}, say=print) as system:
         await_model(system, Console(quiet=True))
         yield system
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from cli.environment import ROOT
-from cli.ledger import Ledger
+from cli.ledger import Ledger, any_free_port
 from cli.process import Mark
 from core.infra.settings import Settings
-from tests.conftest import free_port
 
 Launch = Callable[..., "subprocess.Popen[str]"]
 
@@ -30,7 +29,7 @@ def launch(data: Path) -> Iterator[Launch]:
     """Starts `lorikeet up` over one data folder and on one port."""
     names = {field.upper() for field in Settings.model_fields}
     kept = {name: value for name, value in os.environ.items() if name not in names}
-    port = str(free_port())
+    port = str(any_free_port())
     launched: list[subprocess.Popen[str]] = []
 
     def launch(*arguments: str) -> "subprocess.Popen[str]":

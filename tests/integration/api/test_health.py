@@ -6,13 +6,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from cli.ledger import any_free_port
 from core.domain.api_key import make_key
 from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
 from core.infra.settings import Settings
 from core.services import run as runs
 from tests.api_bench import Tenancy, open_app
-from tests.conftest import free_port
 
 
 def test_alive_and_ready(tenant: Tenancy) -> None:
@@ -26,7 +26,7 @@ def test_alive_and_ready(tenant: Tenancy) -> None:
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    yield f"127.0.0.1:{free_port()}"
+    yield f"127.0.0.1:{any_free_port()}"
 
 
 def test_without_the_database_nothing_is_accepted_into_memory(settings: Settings, nowhere: str) -> None:

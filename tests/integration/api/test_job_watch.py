@@ -8,12 +8,12 @@ import pytest
 
 from api import job_watch
 from api.job_watch import JobWatch
+from cli.ledger import any_free_port
 from core.infra.database import Database
 from core.infra.job_ear import JobEar
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
 from core.services.tenant import create_tenant
-from tests.conftest import free_port
 from tests.job_bench import JobBench, add_model
 
 LONG = 60.0
@@ -61,7 +61,9 @@ def test_what_is_said_wakes_at_once(settings: Settings, bench: JobBench, monkeyp
 
 @pytest.mark.parametrize("has_redis", [True, False])
 def test_what_nobody_says_is_seen(settings: Settings, bench: JobBench, has_redis: bool) -> None:
-    heard = settings if has_redis else settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    heard = (
+        settings if has_redis else settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{any_free_port()}/0"})
+    )
     wait_for_two(JobWatch(bench.database, JobEar(heard)), bench, lambda _: finish_next(bench))
     bench.queue.close()
 

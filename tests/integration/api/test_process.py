@@ -14,10 +14,10 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from cli.ledger import any_free_port
 from core.domain.api_key import make_key
 from core.infra.settings import Settings
 from tests.api_bench import Tenancy
-from tests.conftest import free_port
 from tests.integration.worker.test_worker_process import ROOT, environment
 from tests.loop_bench import wait_until
 
@@ -29,7 +29,7 @@ class Process:
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.log = log
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.url = f"http://127.0.0.1:{(port := any_free_port())}"
         command = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory", "--port", str(port)]
         with log.open("wb") as out:
             self.popen = subprocess.Popen(

@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import redis
 
+from cli.ledger import any_free_port
 from core.infra.job_ear import JobEar
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
-from tests.conftest import free_port
 
 
 def test_an_end_is_heard(settings: Settings, queue: TaskQueue) -> None:
@@ -45,7 +45,7 @@ def test_it_listens_again_after_redis_let_go_of_it(settings: Settings, queue: Ta
 
 def test_without_redis_it_hears_nothing_and_says_so_in_time(settings: Settings) -> None:
     async def hear() -> None:
-        ear = JobEar(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"}))
+        ear = JobEar(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{any_free_port()}/0"}))
         await ear.listen()
         assert await ear.hear(seconds=0.01) is None
         await ear.close()

@@ -97,29 +97,25 @@ def test_a_run_that_lost_its_lease_commits_nothing(bench: JobBench) -> None:
         bench.finish(heir, IMAGE)
 
 
-def test_a_job_that_kills_its_workers_is_poison(bench: JobBench) -> None:
-    job = bench.submit()
-    for _ in range(MAX_CRASHES):
-        bench.make_ready(job.id)
+def kill_workers(bench: JobBench, job_id: UUID, *, times: int) -> None:
+    """Claim a job and lose it, so often."""
+    for _ in range(times):
+        bench.make_ready(job_id)
         bench.must_claim(lease_seconds=0)
         bench.sweep()
+
+
+def test_a_job_that_kills_its_workers_is_poison(bench: JobBench) -> None:
+    job = bench.submit()
+    kill_workers(bench, job.id, times=MAX_CRASHES)
     poisoned = bench.get(job.id)
     assert (poisoned.status, poisoned.error_code) == (JobStatus.FAILED, "poisoned")
 
 
-def suspect(bench: JobBench) -> UUID:
-    """A ready job whose workers died as often as a suspect's."""
-    job = bench.submit()
-    for _ in range(SUSPECT_CRASHES):
-        bench.make_ready(job.id)
-        bench.must_claim(lease_seconds=0)
-        bench.sweep()
-    bench.make_ready(job.id)
-    return job.id
-
-
 def test_a_suspect_goes_only_to_a_worker_that_has_nothing_else(bench: JobBench) -> None:
-    job_id = suspect(bench)
+    job_id = bench.submit().id
+    kill_workers(bench, job_id, times=SUSPECT_CRASHES)
+    bench.make_ready(job_id)
     innocent = bench.submit()
     assert bench.claim(takes_suspects=False) is None, "nobody passes it, or it would never have its turn"
     claim = bench.must_claim()

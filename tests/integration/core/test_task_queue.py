@@ -6,12 +6,12 @@ import pytest
 import redis
 from kombu import Connection
 
+from cli.ledger import any_free_port
 from core.domain.job import JobKind
 from core.domain.message import QUEUE_NAME, TASK_NAME
 from core.infra.celery_app import make_celery
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
-from tests.conftest import free_port
 
 
 @pytest.mark.parametrize("kind", JobKind)
@@ -34,7 +34,7 @@ def test_a_doorbell_reads_like_celerys_own(settings: Settings, queue: TaskQueue,
 
 
 def test_an_absent_redis_costs_no_time_and_no_error(settings: Settings) -> None:
-    queue = TaskQueue(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"}))
+    queue = TaskQueue(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{any_free_port()}/0"}))
     assert not queue.ring(JobKind.GENERATION, uuid4())
     assert not queue.is_reachable()
     assert not queue.ring(JobKind.GENERATION, uuid4())
