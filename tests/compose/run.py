@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from cli.client import Client
-from tests.compose.compose import Compose, copy_tree, free_port
+from cli.ledger import any_free_port
+from tests.compose.compose import Compose, copy_tree
 from tests.compose.engine import private_engine
 from tests.compose.stand_in import build_stand_ins
 
@@ -39,7 +40,7 @@ def main() -> None:
     with private_engine(FOLDER) as environment:
         with step("base images"):
             build_stand_ins(FOLDER, environment)
-        compose = Compose(copy_tree(FOLDER / "tree"), environment, free_port())
+        compose = Compose(copy_tree(FOLDER / "tree"), environment, any_free_port())
         try:
             scenario(compose)
         except BaseException:
