@@ -40,7 +40,7 @@ class Desk:
         return job
 
     def _submitted(self, submit: Callable[[Session], Accepted]) -> JobView:
-        with self.runtime.database.transaction() as session:
+        with self.runtime.database.transaction(self.tenant_id) as session:
             accepted = submit(session)
         days = self.runtime.settings.retention_days
         return view(accepted.job, self.link, retention_days=days, outlook=accepted.outlook)
@@ -52,7 +52,7 @@ def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobV
     Raises:
         NotFound: no such job, or another tenant's.
     """
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         job = jobs.get(session, tenant_id=tenant_id, job_id=job_id)
         outlook = jobs.outlook(session, job)
         return view(job, link, retention_days=runtime.settings.retention_days, outlook=outlook)

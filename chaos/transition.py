@@ -17,7 +17,7 @@ CREATE TABLE chaos_transition (
   epoch int NOT NULL,
   worker_id text
 );
-CREATE FUNCTION chaos_write_down() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos_write_down() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO chaos_transition (job_id, after, epoch) VALUES (NEW.id, NEW.status, NEW.claim_epoch);

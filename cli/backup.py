@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from cli.embedded.server import executable, inside_package
 from cli.migration import migrate
@@ -22,6 +22,7 @@ from core.domain.errors import NotFound
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from migrations.tenant_role import CREATE_ROLE
 
 _MANIFEST, _DUMP, _OBJECTS = "manifest.json", "database.dump", "objects"
 _FORMAT = 1
@@ -77,7 +78,7 @@ def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> 
     written = dict(_at_once(lambda entry: (entry[0], _digest(entry[1])), files.items()))
     if written != manifest["objects"] or _digest(folder / _DUMP) != manifest["database_sha256"]:
         raise Refusal(f"{folder} is not what was written: a file is missing, or another.")
-    _check_empty(settings)
+    _prepare(settings)
     store.create_bucket()
     if strange := [key for key, _ in store.list("") if key not in files]:  # a restore that broke off goes on
         raise Refusal(f"The bucket {store.bucket} holds other things, such as {strange[0]}; give another in S3_BUCKET.")
@@ -99,14 +100,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _check_empty(settings: Settings) -> None:
+def _prepare(settings: Settings) -> None:
+    """See that the database is empty, and make the role that its tables will name."""
     with closing(Database(settings.database_url, pool_size=1)) as database, database.transaction() as session:
-        tables = inspect(session.connection()).get_table_names()
-    if tables:
-        raise Refusal(
-            f"The database is not empty: it has {len(tables)} tables. A backup is restored into an empty one: give "
-            "another DATA_DIR, or another DATABASE_URL."
-        )
+        if tables := inspect(session.connection()).get_table_names():
+            raise Refusal(
+                f"The database is not empty: it has {len(tables)} tables. A backup is restored into an empty one: give "
+                "another DATA_DIR, or another DATABASE_URL."
+            )
+        session.execute(text(CREATE_ROLE))
 
 
 def _fetch(store: ObjectStore, key: str, path: Path) -> tuple[str, str | None]:

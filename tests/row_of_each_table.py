@@ -1,6 +1,7 @@
 """A row in every table, so that a migration meets data. A new table belongs here too; test_migration says so."""
 
 from typing import TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -40,10 +41,10 @@ Row = TypeVar("Row")
 DIGEST = "0" * 64
 
 
-def insert_a_row_of_each_table(engine: sa.Engine) -> None:
-    """Rows that refer to each other wherever a foreign key allows it."""
+def insert_a_row_of_each_table(engine: sa.Engine, *, name: str = "tenant") -> UUID:
+    """Rows of a tenant that refer to each other wherever a foreign key allows it; the tenant's id."""
     with Session(engine) as session, session.begin():
-        tenant = _add(session, Tenant(name="tenant"))
+        tenant = _add(session, Tenant(name=name))
         model = _add(session, _model(tenant))
         dataset = _add(session, Dataset(tenant_id=tenant.id, name="d", status=DatasetStatus.READY, digest=DIGEST))
         job = _add(session, _job(tenant, model, dataset))
@@ -55,6 +56,7 @@ def insert_a_row_of_each_table(engine: sa.Engine) -> None:
         rollout = _add(session, _rollout(adapter, update))
         feedback.rollout_id = image.rollout_id = rollout.id
         _add_leaves(session, job, dataset, feedback, update)
+        return tenant.id
 
 
 def _add(session: Session, row: Row) -> Row:
@@ -88,7 +90,7 @@ def _image(job: Job) -> Artifact:
         claim_epoch=1,
         position=0,
         type="image",
-        object_key="job/x/1/output/0.png",
+        object_key=f"job/{job.id}/1/output/0.png",
         content_type="image/png",
         size_bytes=1,
         sha256=DIGEST,
@@ -149,8 +151,8 @@ def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeed
         [
             TenantLimit(tenant_id=job.tenant_id, queued_jobs=5),
             GpuUsage(tenant_id=job.tenant_id, hour=sa.func.date_trunc("hour", sa.func.now()), seconds=1.0),
-            ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=DIGEST),
-            WorkerPresence(id="worker", kind=WorkerKind.TRAINING, slots=1),
+            ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=job.tenant_id.hex * 2),
+            WorkerPresence(id=f"worker:{job.id}", kind=WorkerKind.TRAINING, slots=1),
             WorkRate(base_model_id=job.base_model_id, kind=JobKind.TRAINING, seconds_per_unit=1.0),
             Checkpoint(job_id=job.id, step=1, claim_epoch=1, object_prefix="checkpoint", manifest_sha256=DIGEST),
             TrainingMetricRow(job_id=job.id, step=1, loss=1.0, learning_rate=1.0, gradient_norm=1.0),

@@ -56,10 +56,10 @@ async def import_adapter(
 
 
 def _import(runtime: Runtime, spec: AdapterSpec, upload: UploadFile, tenant_id: UUID) -> Adapter:
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         target = adapters.fit_target(session, spec, tenant_id=tenant_id, settings=runtime.settings)
     stored = adapters.store_file(upload.file, target, spec, tenant_id=tenant_id, store=runtime.store)
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return adapters.register(session, spec, stored, target, tenant_id=tenant_id)
 
 
@@ -73,7 +73,7 @@ def list_adapters(
     cursor: Cursor = None,
 ) -> Page[AdapterView]:
     """Your adapters, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found, next_cursor = adapters.list_page(session, tenant_id=tenant_id, name=name, limit=limit, cursor=cursor)
         return Page(items=[view(adapter, link) for adapter in found], next_cursor=next_cursor)
 
@@ -81,21 +81,21 @@ def list_adapters(
 @router.get("/{adapter_id}")
 def read_adapter(adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> AdapterView:
     """One adapter with its manifest."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view(adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id), link)
 
 
 @router.delete("/{adapter_id}", status_code=204, dependencies=[needs(Scope.TRAIN)])
 def delete_adapter(adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> None:
     """Forget an adapter that no unfinished job uses."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         adapters.delete(session, tenant_id=tenant_id, adapter_id=adapter_id, store=runtime.store)
 
 
 @router.get("/{adapter_id}/manifest")
 def read_manifest(adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> AdapterManifest:
     """What the adapter is and where it comes from, as the file that goes with it."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         adapter = adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id)
     return AdapterManifest.model_validate(adapter.manifest)
 
@@ -105,7 +105,7 @@ def read_file(
     adapter_id: UUID, form: Literal["diffusers", "kohya"], runtime: RuntimeDep, reader: Reader
 ) -> StreamingResponse:
     """The weights, for a key or by a signed URL."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(reader) as session:
         adapter = adapters.find(session, adapter_id=adapter_id, tenant_id=reader)
     key = adapter.object_key if form == "diffusers" else adapter.kohya_object_key
     size = runtime.store.size(key) if key else None

@@ -83,12 +83,12 @@ async def create_dataset(
 
 
 def _open(runtime: Runtime, link: Link, spec: DatasetSpec, tenant_id: UUID) -> DatasetView:
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view(datasets.open_for_uploads(session, spec, tenant_id=tenant_id), link)
 
 
 def _show(runtime: Runtime, link: Link, tenant_id: UUID, dataset_id: UUID) -> DatasetView:
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view(datasets.get(session, tenant_id=tenant_id, dataset_id=dataset_id), link)
 
 
@@ -107,7 +107,7 @@ async def upload_picture(
         await spool(request, file, max_bytes=min(datasets.MAX_PICTURE_BYTES, runtime.settings.max_body_bytes))
 
         def put() -> None:
-            with runtime.database.transaction() as session:
+            with runtime.database.transaction(None) as session:
                 key = datasets.upload_key(session, dataset_id=dataset_id, position=position)
             runtime.store.put(key, file, content_type="application/octet-stream")
 
@@ -128,7 +128,7 @@ def list_datasets(
     runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, limit: Limit = 20, cursor: Cursor = None
 ) -> Page[DatasetSummary]:
     """Your datasets, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found, counts, next_cursor = datasets.list_page(session, tenant_id=tenant_id, limit=limit, cursor=cursor)
         items = [summary(dataset, link, num_images=counts.get(dataset.id, 0)) for dataset in found]
     return Page(items=items, next_cursor=next_cursor)
@@ -143,5 +143,5 @@ def read_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, lin
 @router.delete("/{dataset_id}", status_code=204, dependencies=[needs(Scope.TRAIN)])
 def delete_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> None:
     """Forget a dataset that no unfinished training reads."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         datasets.delete(session, tenant_id=tenant_id, dataset_id=dataset_id, store=runtime.store)

@@ -40,7 +40,7 @@ def record(
     once, for the user of the request that made the image.
     """
     author = _author(spec, speaker, runtime)
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(speaker) as session:
         row = feedbacks.record(session, spec, author=author)
         shown = view(row, link)
     afterwards.add_task(_consider, runtime, row)
@@ -51,7 +51,7 @@ def record(
 def _consider(runtime: Runtime, row: UserFeedback) -> None:
     """Look whether this was the word that makes an update due; whoever spoke has had the answer by then."""
     try:
-        with runtime.database.transaction() as session:
+        with runtime.database.transaction(row.tenant_id) as session:
             model_updates.consider(
                 session,
                 tenant_id=row.tenant_id,
@@ -82,7 +82,7 @@ def list_feedback(
     cursor: Cursor = None,
 ) -> Page[FeedbackView]:
     """What your users say now, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found, next_cursor = feedbacks.list_page(
             session, tenant_id=tenant_id, model_id=model_id, user_ref=user_ref, limit=limit, cursor=cursor
         )
@@ -92,14 +92,14 @@ def list_feedback(
 @router.get("/feedback/{feedback_id}")
 def read_feedback(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> FeedbackView:
     """One word of one user, as it was said."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view(feedbacks.get(session, tenant_id=tenant_id, feedback_id=feedback_id), link)
 
 
 @router.delete("/feedback/{feedback_id}", dependencies=[needs(Scope.FEEDBACK)])
 def withdraw(feedback_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> WithdrawalView:
     """Take back what a user said on an image or a pair. Nothing new is trained on it; what was, is replaced."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view_withdrawal(withdrawals.withdraw(session, tenant_id=tenant_id, feedback_id=feedback_id))
 
 
@@ -110,5 +110,5 @@ def withdraw_user(
     tenant_id: TenantId,
 ) -> WithdrawalView:
     """Forget a user: take back all that was ever said by this `user_ref`."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view_withdrawal(withdrawals.withdraw_user(session, tenant_id=tenant_id, user_ref=user_ref))

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api", tags=["images"], route_class=StrictRoute)
 @router.get("/images/{image_id}")
 def read_image(image_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> ImageView:
     """What an image is and where it comes from."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return ImageView.of(images.get(session, tenant_id=tenant_id, image_id=image_id), link)
 
 
@@ -25,7 +25,7 @@ def read_image(image_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: L
 @router.get("/artifacts/{artifact_id}/content", response_class=Response)
 def read_content(artifact_id: UUID, runtime: RuntimeDep, reader: Reader) -> StreamingResponse:
     """The file itself, for a key or by a signed URL."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(reader) as session:
         artifact = images.find_file(session, artifact_id=artifact_id, tenant_id=reader)
     return stream_file(
         runtime.store,

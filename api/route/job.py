@@ -29,7 +29,7 @@ def list_jobs(
 ) -> Page[JobView]:
     """Your jobs, newest first."""
     days = runtime.settings.retention_days
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found, next_cursor = jobs.list_page(
             session, tenant_id=tenant_id, status=status, kind=kind, limit=limit, cursor=cursor
         )
@@ -49,7 +49,7 @@ def cancel_job(job_id: UUID, runtime: RuntimeDep, caller: CallerDep, link: LinkD
 
     The key needs the scope that such a job is submitted with.
     """
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(caller.tenant_id) as session:
         kind = JobKind(jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id).kind)
         require(caller, SCOPE_OF_JOB[kind])
         job = jobs.cancel(session, tenant_id=caller.tenant_id, job_id=job_id)

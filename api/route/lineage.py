@@ -30,7 +30,7 @@ def image_lineage(image_id: UUID, runtime: RuntimeDep, question: QuestionDep, li
 
     Down: feedback on the picture, the updates that used it, the adapters they made, how many pictures those drew.
     """
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(question.tenant_id) as session:
         image, job, traces = lineage.of_image(session, question, image_id=image_id)
         return ImageLineageView(
             image=origin(image, job, link), up=trace(traces.up, link), down=trace(traces.down, link)
@@ -40,7 +40,7 @@ def image_lineage(image_id: UUID, runtime: RuntimeDep, question: QuestionDep, li
 @router.get("/adapters/{adapter_id}/lineage")
 def adapter_lineage(adapter_id: UUID, runtime: RuntimeDep, question: QuestionDep, link: LinkDep) -> AdapterLineageView:
     """Up: the update that made the adapter, and all behind it. Down: what feedback on its pictures changed."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(question.tenant_id) as session:
         adapter, traces = lineage.of_adapter(session, question, adapter_id=adapter_id)
         return AdapterLineageView(
             id=adapter.id,
@@ -54,6 +54,6 @@ def adapter_lineage(adapter_id: UUID, runtime: RuntimeDep, question: QuestionDep
 @router.get("/feedback/{feedback_id}/influence")
 def feedback_influence(feedback_id: UUID, runtime: RuntimeDep, question: QuestionDep, link: LinkDep) -> InfluenceView:
     """The updates that used the feedback, or the rule that left it out; their adapters, their pictures, and on."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(question.tenant_id) as session:
         feedback, found = lineage.of_feedback(session, question, feedback_id=feedback_id)
         return influence(feedback, found, link)

@@ -38,7 +38,7 @@ async def register_model(
 @router.get("")
 def list_models(runtime: RuntimeDep, tenant_id: TenantId, limit: Limit = 20, cursor: Cursor = None) -> Page[ModelView]:
     """The base models that you may use, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found, next_cursor = models.list_page(session, tenant_id=tenant_id, limit=limit, cursor=cursor)
         return Page(items=[view(model, tenant_id=tenant_id) for model in found], next_cursor=next_cursor)
 
@@ -46,5 +46,5 @@ def list_models(runtime: RuntimeDep, tenant_id: TenantId, limit: Limit = 20, cur
 @router.get("/{model_id}")
 def read_model(model_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> ModelView:
     """One base model."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         return view(models.get(session, tenant_id=tenant_id, model_id=model_id), tenant_id=tenant_id)

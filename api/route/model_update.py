@@ -50,7 +50,7 @@ def start_update(
     """Train on the feedback that there is now, whatever the policy waits for."""
     terms = read_terms(tenant_id, request, idempotency_key=idempotency_key, cancel_after=None)
     settings = runtime.settings
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         model = updates.find_model(session, tenant_id=tenant_id, named=request.model, settings=settings)
         update = updates.trigger(
             session, tenant_id=tenant_id, model_id=model.id, terms=terms, queue=runtime.queue, settings=settings
@@ -70,7 +70,7 @@ def list_updates(
     cursor: Cursor = None,
 ) -> Page[ModelUpdateView]:
     """Your model updates, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         of = updates.find_model(session, tenant_id=tenant_id, named=model, settings=runtime.settings) if model else None
         found, next_cursor = updates.list_page(
             session, tenant_id=tenant_id, model_id=of.id if of else None, limit=limit, cursor=cursor
@@ -81,7 +81,7 @@ def list_updates(
 @router.get("/{update_id}")
 def read_update(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> ModelUpdateView:
     """One update: why it started, how far it is, what became of it."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
     return _show(runtime, link, update)
 
@@ -92,7 +92,7 @@ def approve_update(
 ) -> ModelUpdateView:
     """Let a candidate that waits for approval serve: on a share of requests first, where the policy says so."""
     reason = (spec or MoveSpec()).reason
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.approve(session, tenant_id=tenant_id, update_id=update_id, reason=reason)
     return _show(runtime, link, update)
 
@@ -103,7 +103,7 @@ def reject_update(
 ) -> ModelUpdateView:
     """Turn down a candidate that waits for approval, or a canary."""
     reason = (spec or MoveSpec()).reason
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.reject(session, tenant_id=tenant_id, update_id=update_id, reason=reason)
     return _show(runtime, link, update)
 
@@ -114,7 +114,7 @@ def cancel_update(
 ) -> ModelUpdateView:
     """End an update that is in flight; one that has ended stays as it is."""
     reason = (spec or MoveSpec()).reason
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.cancel(session, tenant_id=tenant_id, update_id=update_id, reason=reason)
     return _show(runtime, link, update)
 
@@ -124,7 +124,7 @@ def read_training_data(
     update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, limit: Limit = 20, cursor: Cursor = None
 ) -> TrainingDataView:
     """The frozen rows of an update, and for all other feedback the rule that left it out."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
         return data_view(accounts.training_data(session, update, limit=limit, cursor=cursor))
 
@@ -140,7 +140,7 @@ def read_report(
     """What was found out about the candidate; as a page for those who accept `text/html`."""
     if _HTML in accept:
         return read_report_page(update_id, runtime, tenant_id)
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
         [account] = accounts.tell(session, [update])
         sheet = accounts.sheet_of(session, update)
@@ -151,7 +151,7 @@ def read_report(
 @router.get("/{update_id}/report.html", response_class=HTMLResponse)
 def read_report_page(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> HTMLResponse:
     """The report as one page that needs no network."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
         [account] = accounts.tell(session, [update])
         findings, sheet = accounts.findings(session, update), accounts.sheet_of(session, update)
@@ -161,7 +161,7 @@ def read_report_page(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) 
 @router.get("/{update_id}/model-card", response_class=Response)
 def read_model_card(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> StreamingResponse:
     """The model card of the candidate, as Markdown."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
         card = accounts.file_of(session, update, kind="model_card")
     return stream_file(
@@ -176,7 +176,7 @@ def read_model_card(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -
 
 def _show(runtime: Runtime, link: Link, update: ModelUpdate) -> ModelUpdateView:
     """An update as it is after the commit."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(update.tenant_id) as session:
         update = updates.get(session, tenant_id=update.tenant_id, update_id=update.id)
         [account] = accounts.tell(session, [update])
         return view(account, link, transitions=updates.transitions_of(session, update))

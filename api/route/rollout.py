@@ -26,7 +26,7 @@ def promote_adapter(
 ) -> AdapterView:
     """Let an adapter serve every request to its base model that names none; it is watched against its predecessor."""
     spec = spec or MoveSpec()
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         adapter = adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id)
         policy = policies.get(
             session, tenant_id=tenant_id, model_id=adapter.base_model_id, default=runtime.settings.update_policy
@@ -41,7 +41,7 @@ def roll_back_adapter(
 ) -> AdapterView:
     """Take a champion or a canary out of service; the champion before it serves again, or the bare base model."""
     spec = spec or MoveSpec()
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         adapter = adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id)
         rollouts.roll_back(session, adapter=adapter, actor="person", reason=spec.reason or "rolled back by hand")
         return view_adapter(adapter, link)
@@ -52,7 +52,7 @@ def list_transitions(
     adapter_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, limit: Limit = 20, cursor: Cursor = None
 ) -> Page[TransitionView]:
     """Every change of an adapter's stage with its reason, newest first."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         adapter = adapters.get(session, tenant_id=tenant_id, adapter_id=adapter_id)
         found, next_cursor = rollouts.transitions(session, adapter, limit=limit, cursor=cursor)
         return Page(items=[transition_view(each) for each in found], next_cursor=next_cursor)
@@ -61,6 +61,6 @@ def list_transitions(
 @router.get("/models/{model_id}/rollout")
 def read_rollout(model_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) -> RolloutView:
     """Your live comparison on a base model that runs now, or the last one, with its evidence."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         models.get(session, tenant_id=tenant_id, model_id=model_id)
         return view(rollouts.latest(session, tenant_id=tenant_id, model_id=model_id))

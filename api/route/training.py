@@ -44,7 +44,7 @@ def list_metrics(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> MetricPage:
     """The loss of each optimizer step, in order; ask on with `after_step=next_after_step`."""
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction(tenant_id) as session:
         found = training.metrics_page(session, tenant_id=tenant_id, job_id=job_id, after_step=after_step, limit=limit)
         items = [MetricView.model_validate(row, from_attributes=True) for row in found]
     return MetricPage(items=items, next_after_step=items[-1].step if len(items) == limit else None)

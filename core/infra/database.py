@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
@@ -16,6 +17,7 @@ from core.domain.errors import Unavailable
 _AFTER_COMMIT = "after_commit"
 _USED_AT = "used_at"
 _REST_SECONDS = 1.0
+_AS_TENANT = "SELECT set_config('lorikeet.tenant_id', %s, true), set_config('role', 'lorikeet_tenant', true)"
 
 
 class Database:
@@ -41,10 +43,12 @@ class Database:
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, tenant_id: UUID | None = None) -> Iterator[Session]:
         """One transaction: commits at the end of the block, rolls back on any exception.
 
-        What was handed to `after_commit` runs once the commit is acknowledged, and never otherwise.
+        With a tenant, Postgres itself lets it see and change that tenant's rows alone, whatever is asked of it; without
+        one it is the system's own. What was handed to `after_commit` runs once the commit is acknowledged, and never
+        otherwise.
 
         Raises:
             Unavailable: Postgres cannot be reached, or broke off. Whether a commit under way took effect is then
@@ -52,6 +56,8 @@ class Database:
         """
         try:
             with self._sessions() as session, session.begin():
+                if tenant_id is not None:
+                    session.connection().exec_driver_sql(_AS_TENANT, (str(tenant_id),))
                 yield session
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             raise Unavailable("The database is not reachable right now.") from error

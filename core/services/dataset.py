@@ -59,7 +59,7 @@ def create(
         problems.raise_any()
         _check_any(rows)
         dataset.digest = DatasetManifest(items=tuple(items)).digest
-        with database.transaction() as session:
+        with database.transaction(tenant_id) as session:
             session.add(dataset)
             session.flush()
             session.add_all(rows)
@@ -139,7 +139,7 @@ def complete(
         InvalidInput: names every picture that is missing or is not one.
         Unavailable: the object store or the database is away.
     """
-    with database.transaction() as session:
+    with database.transaction(tenant_id) as session:
         dataset = get(session, tenant_id=tenant_id, dataset_id=dataset_id)
     if dataset.status == DatasetStatus.READY:
         return dataset
@@ -148,7 +148,7 @@ def complete(
         with problems.gather(field=f"images.{image.position}"):
             items.append(_check_upload(image, settings=settings, store=store))
     problems.raise_any()
-    with database.transaction() as session:
+    with database.transaction(tenant_id) as session:
         return _freeze(session, items, tenant_id=tenant_id, dataset_id=dataset_id, store=store)
 
 

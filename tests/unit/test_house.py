@@ -73,6 +73,12 @@ def test_a_module_has_a_caption() -> None:
     assert bare == []
 
 
+def test_the_routes_say_whose_transaction_it_is() -> None:
+    """Row-level security holds for what runs for a tenant; only a signed URL or a token may ask for the system's."""
+    routes = [path for path in SOURCES if named(path).startswith(("api/route/", "api/submission"))]
+    assert [named(path) for path in routes if "transaction()" in path.read_text()] == []
+
+
 def test_no_file_is_a_pickle() -> None:
     assert [named(path) for path in TRACKED if path.suffix.lower() in PICKLES] == []
 

@@ -24,19 +24,12 @@ _ADMIT = text(
         (SELECT seconds_per_unit FROM work_rate WHERE base_model_id = :base_model_id AND kind = :kind),
         :guessed_seconds_per_unit) AS cost
     ), fair AS (
-      SELECT greatest(
-        max(place + cost_seconds) FILTER (WHERE tenant_id = :tenant_id),
-        coalesce(min(place) FILTER (WHERE status = 'queued'), max(place)),
-        0) AS place
-      FROM job WHERE kind = ANY(:kinds) AND priority = :priority AND status IN ('queued', 'running')
-    ), ahead AS (
-      SELECT
-        count(*) FILTER (WHERE status = 'queued') AS jobs,
-        coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
-          ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0) AS cost
+      SELECT greatest(max(place + cost_seconds), line_front(:kinds, :priority)) AS place
       FROM job
-      WHERE kind = ANY(:kinds) AND (status = 'running'
-        OR (status = 'queued' AND (priority, place) <= (:priority, (SELECT place FROM fair))))
+      WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND priority = :priority
+        AND status IN ('queued', 'running')
+    ), ahead AS (
+      SELECT ahead.* FROM fair, line_ahead(:kinds, :priority, place, 'infinity', :id) AS ahead
     ), waiting AS (
       SELECT count(*) FILTER (WHERE status = 'queued') AS jobs,
         coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued'), 0) AS seconds,
@@ -66,7 +59,7 @@ _ADMIT = text(
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
           WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
         ahead.jobs AS jobs_ahead,
-        ahead.cost AS cost_ahead
+        ahead.seconds AS cost_ahead
       FROM own, fair, ahead, waiting, used, allowed
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,

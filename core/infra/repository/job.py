@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, or_, select, tuple_, update
+from sqlalchemy import ARRAY, Text, and_, bindparam, case, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -117,26 +117,16 @@ def take_unrung(
     return [(JobKind(kind), job_id) for kind, job_id in rows]
 
 
+_AHEAD = text("SELECT jobs, seconds FROM line_ahead(:kinds, :priority, :place, :created_at, :id)").bindparams(
+    bindparam("kinds", type_=ARRAY(Text))
+)
+
+
 def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int, float]:
     """Jobs that run before a queued one: how many wait, and the estimated seconds of all, running ones included."""
-    first = or_(
-        Job.priority < job.priority,
-        and_(
-            Job.priority == job.priority,
-            tuple_(Job.place, Job.created_at, Job.id) < (job.place, job.created_at, job.id),
-        ),
-    )
-    waiting = and_(Job.status == JobStatus.QUEUED, first)
-    running_for = func.coalesce(seconds_since(Job.claimed_at), 0.0)
-    left = case(
-        (Job.status == JobStatus.RUNNING, func.greatest(Job.cost_seconds - running_for, 0.0)), else_=Job.cost_seconds
-    )
-    row = session.execute(
-        select(func.count().filter(waiting), func.coalesce(func.sum(left), 0.0)).where(
-            Job.kind.in_(kinds), or_(waiting, Job.status == JobStatus.RUNNING)
-        )
-    ).one()
-    return int(row[0]), float(row[1])
+    place = {"priority": job.priority, "place": job.place, "created_at": job.created_at, "id": job.id}
+    row = session.execute(_AHEAD, {"kinds": list(kinds), **place}).one()
+    return int(row.jobs), float(row.seconds)
 
 
 def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per_unit: float) -> None:

@@ -1,0 +1,101 @@
+"""Walls between tenants, in the database itself: row-level security for a role that the API's transactions take on"""
+
+from alembic import op
+
+from migrations.tenant_role import CREATE_ROLE, ROLE
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+TENANT = "nullif(current_setting('lorikeet.tenant_id', true), '')::uuid"
+OWN = f"tenant_id = {TENANT}"
+
+# Table -> what a tenant's transaction may do there, beside reading.
+OWNED = {
+    "adapter": "INSERT, UPDATE, DELETE",
+    "artifact": "UPDATE",
+    "dataset": "INSERT, UPDATE, DELETE",
+    "gpu_usage": "",
+    "job": "INSERT, UPDATE",
+    "model_update": "INSERT, UPDATE",
+    "rollout": "INSERT, UPDATE",
+    "stable_diffusion": "INSERT, UPDATE",
+    "tenant_limit": "",
+    "transition": "INSERT, UPDATE",
+    "update_policy": "INSERT, UPDATE",
+    "user_feedback": "INSERT, UPDATE",
+}
+# Table -> its owner's row, which has the tenant, and what may be done.
+PARTS = {
+    "checkpoint": ("job", "job_id", ""),
+    "dataset_image": ("dataset", "dataset_id", "INSERT, UPDATE, DELETE"),
+    "training_data": ("model_update", "model_update_id", "INSERT, UPDATE, DELETE"),
+    "training_exclusion": ("model_update", "model_update_id", "INSERT, UPDATE, DELETE"),
+    "training_metric": ("job", "job_id", ""),
+}
+READ_BY_ALL = ("work_rate", "worker_presence")
+
+# What a tenant must know of the others' work: how much there is, and nothing else. They see with their owner's eyes.
+LINE_FRONT = """
+CREATE FUNCTION line_front(kinds text[], of_priority int) RETURNS double precision
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+  SELECT coalesce(min(place) FILTER (WHERE status = 'queued'), max(place), 0)
+  FROM job WHERE kind = ANY(kinds) AND priority = of_priority AND status IN ('queued', 'running')
+$$
+"""
+LINE_AHEAD = """
+CREATE FUNCTION line_ahead(
+  kinds text[], of_priority int, of_place double precision, of_created_at timestamptz, of_id uuid,
+  OUT jobs bigint, OUT seconds double precision)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+  SELECT count(*) FILTER (WHERE status = 'queued'),
+    coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
+      ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0)
+  FROM job
+  WHERE kind = ANY(kinds) AND (status = 'running' OR (status = 'queued'
+    AND (priority, place, created_at, id) < (of_priority, of_place, of_created_at, of_id)))
+$$
+"""
+FUNCTIONS = {
+    "line_front(text[], int)": LINE_FRONT,
+    "line_ahead(text[], int, double precision, timestamptz, uuid)": LINE_AHEAD,
+}
+
+
+def upgrade() -> None:
+    op.execute(CREATE_ROLE)
+    schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
+    for table, rights in OWNED.items():
+        wall(table, OWN, rights)
+    op.execute(f"CREATE POLICY shared ON stable_diffusion FOR SELECT TO {ROLE} USING (shared)")
+    for table, (owner, column, rights) in PARTS.items():
+        wall(table, f"EXISTS (SELECT FROM {owner} WHERE {owner}.id = {column})", rights)
+    for table in READ_BY_ALL:
+        op.execute(f"GRANT SELECT ON {table} TO {ROLE}")
+    for signature, definition in FUNCTIONS.items():
+        op.execute(definition.format(schema=schema))
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {ROLE}")
+
+
+def wall(table: str, is_visible: str, rights: str) -> None:
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY own ON {table} TO {ROLE} USING ({is_visible}) WITH CHECK ({is_visible})")
+    op.execute(f"GRANT SELECT{', ' if rights else ''}{rights} ON {table} TO {ROLE}")
+
+
+def downgrade() -> None:
+    # The role stays: other databases of the server may use it.
+    for signature in FUNCTIONS:
+        op.execute(f"DROP FUNCTION {signature}")
+    op.execute("DROP POLICY shared ON stable_diffusion")
+    for table in (*OWNED, *PARTS):
+        op.execute(f"DROP POLICY own ON {table}")
+        op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+    for table in (*OWNED, *PARTS, *READ_BY_ALL):
+        op.execute(f"REVOKE ALL ON {table} FROM {ROLE}")
+    schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    op.execute(f"REVOKE USAGE ON SCHEMA {schema} FROM {ROLE}")
