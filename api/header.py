@@ -1,15 +1,16 @@
-"""Request headers with a meaning: Idempotency-Key, Cancel-After, Prefer."""
+"""Request headers with a meaning: Idempotency-Key, Cancel-After, Job-Priority, Prefer."""
 
 import hashlib
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Header
 from pydantic import BaseModel
 
 from core.domain.errors import InvalidInput
+from core.domain.job import JobPriority
 from core.services.job import Idempotency
 from core.services.terms import Terms
 
@@ -27,13 +28,24 @@ IdempotencyKey = Annotated[
 CancelAfter = Annotated[
     str | None, Header(description="End the job if it is not done in time.", examples=["30s", "10m", "2h"])
 ]
+Priority = Annotated[
+    Literal["high", "normal", "low"],
+    Header(alias="Job-Priority", description="How urgent the job is among your own; it changes nothing for others."),
+]
 Prefer = Annotated[
     str | None,
     Header(description="`wait=N` answers 200 with the finished job if it is done within N seconds, 1 to 60."),
 ]
 
 
-def read_terms(tenant_id: UUID, spec: BaseModel, *, idempotency_key: str | None, cancel_after: str | None) -> Terms:
+def read_terms(
+    tenant_id: UUID,
+    spec: BaseModel,
+    *,
+    idempotency_key: str | None,
+    cancel_after: str | None,
+    priority: Priority = "normal",
+) -> Terms:
     """The terms of a request for a job.
 
     Raises:
@@ -43,6 +55,7 @@ def read_terms(tenant_id: UUID, spec: BaseModel, *, idempotency_key: str | None,
         tenant_id=tenant_id,
         idempotency=_idempotency(idempotency_key, spec),
         cancel_after=_cancel_after(cancel_after),
+        priority=JobPriority[priority.upper()],
     )
 
 

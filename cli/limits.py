@@ -30,4 +30,6 @@ def _number(pair: str, word: str) -> float:
         number = -1.0
     if not number >= 0:  # NaN is not, either
         raise Refusal(f"{pair}: a limit is a number from 0 up, inf for none, or {_AS_IN_SETTINGS}.")
+    if pair.startswith("share=") and not 0.01 <= number <= 100:
+        raise Refusal(f"{pair}: a share is a number from 0.01 to 100, or {_AS_IN_SETTINGS}, which is 1.")
     return number

@@ -58,7 +58,7 @@ class JobBench:
     def __init__(self, database: Database, queue: TaskQueue, tenant_id: UUID, model_id: UUID) -> None:
         self.database, self.queue, self.tenant_id, self.model_id = database, queue, tenant_id, model_id
 
-    def submit(self, *, limits: Limits = UNLIMITED, **changes: Any) -> Job:
+    def submission(self, **changes: Any) -> Submission:
         values: dict[str, Any] = {
             "tenant_id": self.tenant_id,
             "kind": JobKind.GENERATION,
@@ -67,8 +67,11 @@ class JobBench:
             "base_model_id": self.model_id,
             "work_units": 10.0,
         }
+        return Submission(**(values | changes))
+
+    def submit(self, *, limits: Limits = UNLIMITED, **changes: Any) -> Job:
+        submission = self.submission(**changes)
         with self.database.transaction() as session:
-            submission = Submission(**(values | changes))
             return job_service.submit(session, submission, queue=self.queue, limits=limits).job
 
     def claim(

@@ -22,6 +22,7 @@ from core.infra.table import (
     DatasetImage,
     GpuUsage,
     Job,
+    LineTurn,
     ModelUpdate,
     Rollout,
     StableDiffusion,
@@ -150,6 +151,7 @@ def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeed
     session.add_all(
         [
             TenantLimit(tenant_id=job.tenant_id, queued_jobs=5),
+            LineTurn(tenant_id=job.tenant_id, worker=WorkerKind.TRAINING, next_place=1.0, taken_by=1),
             GpuUsage(tenant_id=job.tenant_id, hour=sa.func.date_trunc("hour", sa.func.now()), seconds=1.0),
             ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=job.tenant_id.hex * 2),
             WorkerPresence(id=f"worker:{job.id}", kind=WorkerKind.TRAINING, slots=1),

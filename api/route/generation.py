@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.dependency import needs
-from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
+from api.header import CancelAfter, IdempotencyKey, Prefer, Priority, read_terms
 from api.json_body import StrictRoute
 from api.submission import DeskDep
 from api.view.job import JobView
@@ -20,10 +20,13 @@ async def generate(
     desk: DeskDep,
     idempotency_key: IdempotencyKey = None,
     cancel_after: CancelAfter = None,
+    priority: Priority = "normal",
     prefer: Prefer = None,
 ) -> JobView:
     """Make images. The job is accepted at once; follow `urls.self` to its outputs."""
-    terms = read_terms(desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after)
+    terms = read_terms(
+        desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after, priority=priority
+    )
     runtime = desk.runtime
     return await desk.hand_in(
         lambda session: generation.submit(

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from api.dependency import RuntimeDep, TenantId, needs
-from api.header import CancelAfter, IdempotencyKey, Prefer, read_terms
+from api.header import CancelAfter, IdempotencyKey, Prefer, Priority, read_terms
 from api.json_body import StrictRoute
 from api.submission import DeskDep
 from api.view.job import JobView
@@ -24,10 +24,13 @@ async def fine_tune(
     desk: DeskDep,
     idempotency_key: IdempotencyKey = None,
     cancel_after: CancelAfter = None,
+    priority: Priority = "normal",
     prefer: Prefer = None,
 ) -> JobView:
     """Train a LoRA on a dataset. Its name gets a new version with every training."""
-    terms = read_terms(desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after)
+    terms = read_terms(
+        desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after, priority=priority
+    )
     runtime = desk.runtime
     return await desk.hand_in(
         lambda session: training.submit(session, spec, terms, settings=runtime.settings, queue=runtime.queue),

@@ -1,16 +1,19 @@
 """A job as its owner sees it."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from api.link import Link
 from api.view.image import OutputView
-from core.domain.job import JobKind, JobStatus, Progress
+from core.domain.job import JobKind, JobPriority, JobStatus, Progress
 from core.infra.table import Job
 from core.services.job import Outlook, shown_status
+
+Priority = Literal["high", "normal", "low"]
+_PRIORITY: dict[int, Priority] = {JobPriority.HIGH: "high", JobPriority.NORMAL: "normal", JobPriority.LOW: "low"}
 
 
 class ProgressView(BaseModel):
@@ -50,6 +53,7 @@ class JobView(BaseModel):
     id: UUID
     kind: JobKind
     status: JobStatus
+    priority: Priority = Field(description="among your own jobs")
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -72,6 +76,7 @@ def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None =
         id=job.id,
         kind=JobKind(job.kind),
         status=shown_status(job),
+        priority=_PRIORITY[job.priority],
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,

@@ -10,7 +10,7 @@ A running job whose cancel was asked for is shown as `canceling` until its worke
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class JobKind(StrEnum):
@@ -25,6 +25,14 @@ class WorkerKind(StrEnum):
 
     GENERATION = "generation"
     TRAINING = "training"
+
+
+class JobPriority(IntEnum):
+    """How urgent a job is among its tenant's own; the lowest number goes first."""
+
+    HIGH = -1
+    NORMAL = 0
+    LOW = 1
 
 
 KINDS_OF_WORKER: dict[WorkerKind, tuple[JobKind, ...]] = {

@@ -9,13 +9,15 @@ class Limits:
     """`requests_per_minute` are of each API key at each API process; all others are of the tenant.
 
     `queued_seconds` are estimated seconds of waiting work. `gpu_seconds_per_day` are seconds that jobs have run for
-    within 24 hours; those that share a device count in full.
+    within 24 hours; those that share a device count in full. `share` is the tenant's part of the workers' time beside
+    other tenants' parts, where more is asked for than they can do.
     """
 
     requests_per_minute: float = math.inf
     queued_jobs: float = math.inf
     queued_seconds: float = math.inf
     gpu_seconds_per_day: float = math.inf
+    share: float = 1.0
 
 
 UNLIMITED = Limits()

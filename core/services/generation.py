@@ -116,6 +116,7 @@ def _submission(
         work_units=work_units(plan, ModelFamily(model.family or "")),
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
+        priority=terms.priority,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
-from core.domain.job import KINDS_OF_WORKER, JobKind, JobStatus, WorkerKind
+from core.domain.job import KINDS_OF_WORKER, JobKind, JobPriority, JobStatus, WorkerKind
 from core.domain.limit import Limits
 from core.infra.database import after_commit
 from core.infra.repository import admission as admissions
@@ -62,7 +62,7 @@ class Submission:
     dataset_id: UUID | None = None
     idempotency: Idempotency | None = None
     cancel_after: timedelta | None = None
-    priority: int = 0
+    priority: JobPriority = JobPriority.NORMAL
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
     after_commit(session, lambda: _ring(queue, kind, job_id))
     found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
     job = Job(**values, **_FRESH, warnings=[], **found)
+    assert admission.jobs_ahead is not None
+    assert admission.cost_ahead is not None
     expected = _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots)
     return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 

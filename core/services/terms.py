@@ -1,4 +1,4 @@
-"""On what terms a job is asked for: by whom, under which idempotency key, until when."""
+"""On what terms a job is asked for: by whom, under which idempotency key, until when, how urgently."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from core.domain.job import JobPriority
 from core.services import job as jobs
 from core.services.job import Accepted, Idempotency
 
@@ -17,6 +18,7 @@ class Terms:
     tenant_id: UUID
     idempotency: Idempotency | None = None
     cancel_after: timedelta | None = None
+    priority: JobPriority = JobPriority.NORMAL
 
     def find_replay(self, session: Session) -> Accepted | None:
         """The job that the same request made before.

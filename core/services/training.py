@@ -138,6 +138,7 @@ def _submission(spec: TrainingSpec, plan: TrainingPlan, terms: Terms, model: Sta
         work_units=work_units(spec, resolution=plan.resolution),
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
+        priority=terms.priority,
     )
 
 

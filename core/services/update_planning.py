@@ -166,4 +166,5 @@ def _submission(planned: UpdatePlan, terms: Terms, model: StableDiffusion) -> Su
         work_units=work_units(planned.spec, resolution=planned.resolution),
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
+        priority=terms.priority,
     )

@@ -39,28 +39,33 @@ READ_BY_ALL = ("work_rate", "worker_presence")
 
 # What a tenant must know of the others' work: how much there is, and nothing else. They see with their owner's eyes.
 LINE_FRONT = """
-CREATE FUNCTION line_front(kinds text[], of_priority int) RETURNS double precision
+CREATE FUNCTION line_front(kinds text[]) RETURNS double precision
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-  SELECT coalesce(min(place) FILTER (WHERE status = 'queued'), max(place), 0)
-  FROM job WHERE kind = ANY(kinds) AND priority = of_priority AND status IN ('queued', 'running')
+  SELECT coalesce(
+    -- Who is served next. A job that is back in line stands in front of it, where it was before.
+    (SELECT min(place) FROM unnest(kinds) AS one, LATERAL (
+      SELECT place FROM job WHERE kind = one AND status = 'queued' AND claim_epoch = 0 ORDER BY place LIMIT 1) AS head),
+    (SELECT max(place) FROM job WHERE kind = ANY(kinds) AND status = 'running'),
+    (SELECT min(place) FROM job WHERE kind = ANY(kinds) AND status = 'queued'),
+    0)
 $$
 """
 LINE_AHEAD = """
 CREATE FUNCTION line_ahead(
-  kinds text[], of_priority int, of_place double precision, of_created_at timestamptz, of_id uuid,
-  OUT jobs bigint, OUT seconds double precision)
+  kinds text[], of_place double precision, of_created_at timestamptz, of_id uuid, OUT jobs bigint,
+  OUT seconds double precision)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
   SELECT count(*) FILTER (WHERE status = 'queued'),
     coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
       ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0)
   FROM job
   WHERE kind = ANY(kinds) AND (status = 'running' OR (status = 'queued'
-    AND (priority, place, created_at, id) < (of_priority, of_place, of_created_at, of_id)))
+    AND (place, created_at, id) < (of_place, of_created_at, of_id)))
 $$
 """
 FUNCTIONS = {
-    "line_front(text[], int)": LINE_FRONT,
-    "line_ahead(text[], int, double precision, timestamptz, uuid)": LINE_AHEAD,
+    "line_front(text[])": LINE_FRONT,
+    "line_ahead(text[], double precision, timestamptz, uuid)": LINE_AHEAD,
 }
 
 

@@ -1,8 +1,11 @@
 """Add a job if there is room, and say how it stands: one statement, because every submit runs it.
 
-A job's place in line is its start tag in start-time fair queueing (Goyal, Vin and Cheng, 1996), in seconds of work:
-behind what its tenant has in line already, and no further ahead than who is served next. So tenants with work get
-equal shares of the workers' time, whatever each has waiting, and a tenant's own jobs keep their order.
+A job's place in line is its start tag in start-time fair queueing (Goyal, Vin and Cheng, 1996), in seconds of work
+by the tenant's share: behind what its tenant has in line already, and no further ahead than who is served next. So
+tenants with work get parts of the workers' time in proportion to their shares, whatever each has waiting.
+
+Submits of a tenant at the same instant do not see each other's jobs. They stand behind each other by the tenant's
+`line_turn`, which counts where the transaction that wrote it is not visible yet.
 """
 
 from collections.abc import Sequence
@@ -20,35 +23,32 @@ from core.domain.limit import Limits
 _ADMIT = text(
     """
     WITH own AS (
-      SELECT :work_units * coalesce(
+      SELECT kind, status, priority, place, created_at, id, cost_seconds, claimed_at FROM job
+      WHERE tenant_id = :tenant_id AND status IN ('queued', 'running')
+    ), allowed AS (
+      SELECT coalesce(max(queued_jobs), :queued_jobs) AS jobs,
+        coalesce(max(queued_seconds), :queued_seconds) AS seconds,
+        coalesce(max(gpu_seconds_per_day), :gpu_seconds_per_day) AS gpu_seconds,
+        coalesce(max(share), :share) AS share
+      FROM tenant_limit WHERE tenant_id = :tenant_id
+    ), new AS (
+      SELECT cost, cost / share AS length, share
+      FROM allowed, (SELECT :work_units * coalesce(
         (SELECT seconds_per_unit FROM work_rate WHERE base_model_id = :base_model_id AND kind = :kind),
-        :guessed_seconds_per_unit) AS cost
-    ), fair AS (
-      SELECT greatest(max(place + cost_seconds), line_front(:kinds, :priority)) AS place
-      FROM job
-      WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND priority = :priority
-        AND status IN ('queued', 'running')
-    ), ahead AS (
-      SELECT ahead.* FROM fair, line_ahead(:kinds, :priority, place, 'infinity', :id) AS ahead
+        :guessed_seconds_per_unit) AS cost) AS estimate
     ), waiting AS (
       SELECT count(*) FILTER (WHERE status = 'queued') AS jobs,
         coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued'), 0) AS seconds,
         coalesce(sum(greatest(cost_seconds, extract(epoch FROM now() - claimed_at)))
           FILTER (WHERE status = 'running'), 0) AS running
-      FROM job WHERE tenant_id = :tenant_id AND status IN ('queued', 'running')
+      FROM own
     ), used AS (
       SELECT coalesce(sum(gpu_usage.seconds), 0) + max(waiting.running) AS seconds,
         coalesce(extract(epoch FROM min(hour) + interval '24 hours' - now()), 86400) AS until_fewer
       FROM waiting LEFT JOIN gpu_usage ON tenant_id = :tenant_id AND hour > now() - interval '24 hours'
-    ), allowed AS (
-      SELECT coalesce(max(queued_jobs), :queued_jobs) AS jobs,
-        coalesce(max(queued_seconds), :queued_seconds) AS seconds,
-        coalesce(max(gpu_seconds_per_day), :gpu_seconds_per_day) AS gpu_seconds
-      FROM tenant_limit WHERE tenant_id = :tenant_id
     ), standing AS (
       SELECT
-        own.cost,
-        fair.place,
+        new.cost,
         waiting.jobs AS waiting_jobs,
         waiting.seconds AS waiting_seconds,
         used.seconds AS used_seconds,
@@ -57,23 +57,43 @@ _ADMIT = text(
         allowed.seconds AS allowed_seconds,
         allowed.gpu_seconds AS allowed_gpu_seconds,
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
-          WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
-        ahead.jobs AS jobs_ahead,
-        ahead.seconds AS cost_ahead
-      FROM own, fair, ahead, waiting, used, allowed
+          WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots
+      FROM new, waiting, used, allowed
+    ), turn AS (
+      INSERT INTO line_turn AS turn (tenant_id, worker, next_place, taken_by)
+      SELECT :tenant_id, :worker, length + greatest(
+          (SELECT max(place + cost_seconds / share) FROM own WHERE kind = ANY(:kinds)), line_front(:kinds)),
+        pg_current_xact_id()::text::bigint
+      FROM new, standing
+      WHERE waiting_jobs < allowed_jobs
+        AND (waiting_seconds = 0 OR waiting_seconds + new.cost <= allowed_seconds)
+        AND used_seconds + waiting_seconds + new.cost <= allowed_gpu_seconds
+        AND NOT EXISTS (SELECT FROM job WHERE tenant_id = :tenant_id AND idempotency_key = :idempotency_key)
+      ON CONFLICT (tenant_id, worker) DO UPDATE SET taken_by = excluded.taken_by, next_place = CASE
+        WHEN pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot()) THEN excluded.next_place
+        ELSE greatest(excluded.next_place, turn.next_place + (SELECT length FROM new)) END
+      RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,
         cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256)
       SELECT :id, :tenant_id, :kind, :spec, :plan, :base_model_id, :dataset_id, :priority, place, :work_units,
         cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256
-      FROM standing
-      WHERE waiting_jobs < allowed_jobs
-        AND (waiting_seconds = 0 OR waiting_seconds + cost <= allowed_seconds)
-        AND used_seconds + waiting_seconds + cost <= allowed_gpu_seconds
+      FROM new, turn
       ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
       RETURNING created_at
+    ), passed AS (  -- the turn of the tenant's first job that this one goes before
+      SELECT place, created_at, id FROM own
+      WHERE kind = ANY(:kinds) AND status = 'queued' AND EXISTS (SELECT FROM own WHERE priority > :priority)
+      ORDER BY place, created_at, id
+      OFFSET (SELECT count(*) FROM own WHERE kind = ANY(:kinds) AND status = 'queued' AND priority <= :priority)
+      LIMIT 1
+    ), ahead AS (
+      SELECT ahead.jobs, ahead.seconds FROM turn LEFT JOIN passed ON true,
+        line_ahead(:kinds, coalesce(passed.place, turn.place), coalesce(passed.created_at, 'infinity'),
+          coalesce(passed.id, :id)) AS ahead
     )
-    SELECT standing.*, created_at FROM standing LEFT JOIN added ON true
+    SELECT standing.*, place, ahead.jobs AS jobs_ahead, ahead.seconds AS cost_ahead, created_at
+    FROM standing LEFT JOIN turn ON true LEFT JOIN ahead ON true LEFT JOIN added ON true
     """
 ).bindparams(
     bindparam("spec", type_=JSONB),
@@ -87,14 +107,14 @@ _ADMIT = text(
 class Admission:
     """How a job stands; costs are estimated seconds of work.
 
-    `cost` is the job's own, `place` where it stands in line. `waiting_…` is what its tenant had queued before,
+    `cost` is the job's own. `waiting_…` is what its tenant had queued before,
     `used_seconds` what its jobs ran for in 24 hours or run for now, some of which ends in `until_fewer` seconds, and
-    `allowed_…` what it may. `jobs_ahead` and `cost_ahead` count everybody's, the rest of running ones included in the
-    cost. `created_at` is None where the job was not added: a limit forbids it, or the idempotency key was used before.
+    `allowed_…` what it may. `place` is where the job stands in line; `jobs_ahead` and `cost_ahead` count everybody's,
+    the rest of running ones included in the cost. Those and `created_at` are None where the job was not added: a limit
+    forbids it, or the idempotency key was used before.
     """
 
     cost: float
-    place: float
     waiting_jobs: int
     waiting_seconds: float
     used_seconds: float
@@ -103,8 +123,9 @@ class Admission:
     allowed_seconds: float
     allowed_gpu_seconds: float
     slots: int
-    jobs_ahead: int
-    cost_ahead: float
+    place: float | None
+    jobs_ahead: int | None
+    cost_ahead: float | None
     created_at: datetime | None
 
 
@@ -134,6 +155,7 @@ def admit(
             "queued_jobs": limits.queued_jobs,
             "queued_seconds": limits.queued_seconds,
             "gpu_seconds_per_day": limits.gpu_seconds_per_day,
+            "share": limits.share,
             "seen_within_seconds": seen_within_seconds,
         },
     ).one()

@@ -19,8 +19,8 @@ READY = and_(
     ~Job.cancel_requested,
     or_(Job.deadline_at.is_(None), Job.deadline_at > func.now()),
 )
-IN_LINE = (Job.priority, Job.place, Job.created_at)
-"""The order in which ready jobs are served."""
+IN_LINE = (Job.place, Job.created_at)
+"""The order in which tenants' turns come; whose turn it is has his most urgent job served."""
 
 ACTIVE = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
 
@@ -117,16 +117,26 @@ def take_unrung(
     return [(JobKind(kind), job_id) for kind, job_id in rows]
 
 
-_AHEAD = text("SELECT jobs, seconds FROM line_ahead(:kinds, :priority, :place, :created_at, :id)").bindparams(
-    bindparam("kinds", type_=ARRAY(Text))
-)
+_AHEAD = text(
+    """
+    WITH own AS (
+      SELECT priority, place, created_at, id FROM job
+      WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
+    ), turn AS (  -- the turn that will be its own, since more urgent jobs of the tenant go before it
+      SELECT place, created_at, id FROM own ORDER BY place, created_at, id
+      OFFSET (SELECT count(*) FROM own WHERE (priority, created_at, id) < (:priority, :created_at, :id))
+      LIMIT 1
+    )
+    SELECT jobs, seconds FROM turn, line_ahead(:kinds, place, created_at, id)
+    """
+).bindparams(bindparam("kinds", type_=ARRAY(Text)))
 
 
 def ahead(session: Session, job: Job, *, kinds: Sequence[JobKind]) -> tuple[int, float]:
     """Jobs that run before a queued one: how many wait, and the estimated seconds of all, running ones included."""
-    place = {"priority": job.priority, "place": job.place, "created_at": job.created_at, "id": job.id}
-    row = session.execute(_AHEAD, {"kinds": list(kinds), **place}).one()
-    return int(row.jobs), float(row.seconds)
+    its = {"tenant_id": job.tenant_id, "priority": job.priority, "created_at": job.created_at, "id": job.id}
+    row = session.execute(_AHEAD, its | {"kinds": list(kinds)}).one_or_none()
+    return (int(row.jobs), float(row.seconds)) if row else (0, 0.0)  # without a row it was claimed this moment
 
 
 def record_rate(session: Session, *, base_model_id: UUID, kind: str, seconds_per_unit: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    CTE,
     CursorResult,
     Integer,
     Interval,
@@ -20,12 +21,14 @@ from sqlalchemy import (
     case,
     column,
     func,
+    or_,
     select,
+    tuple_,
     union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.types import TypeEngine
 
@@ -56,9 +59,10 @@ def claim_next(
 
     One that lost more than `most_crashes` leases is not taken, and not passed either.
 
-    The rule: the first in line, by priority and place. But while that has waited for less than `affinity_seconds`, the
-    first of the same priority whose base model is `held` goes before it, if there is one. So a job loses its place
-    for no longer than that, and a line that is longer than that is served in order.
+    The rule: the first in line, by place, says which tenant's turn it is. But while that has waited for less than
+    `affinity_seconds`, the first whose base model is `held` goes before it, if there is one. So a job loses its place
+    for no longer than that, and a line that is longer than that is served in order. The turn goes to that tenant's most
+    urgent job, the oldest of those; what it passes gets its place, so that no tenant gains a turn by being in a hurry.
     """
     statement = _claim(tuple(kinds), prefers_held=bool(held) and affinity_seconds > 0)
     given = {
@@ -74,21 +78,26 @@ def claim_next(
 
 @cache  # to build it takes as long as to run it
 def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[Job, StableDiffusion]:
-    line = _line(Job.id, kinds=kinds)
-    chosen = _first_free(line)
-    if prefers_held:
-        is_held = Job.base_model_id == any_(bindparam("held", type_=ARRAY(Uuid())))
-        may_pass = Job.priority == _young_priority(kinds)
-        chosen = func.coalesce(_first_free(line.where(is_held, may_pass)), chosen)
+    most_crashes = bindparam("most_crashes", type_=Integer())
+    chosen = Job.id == _next(kinds, prefers_held)
+    turn = select(Job.id, Job.tenant_id, Job.priority, Job.created_at, Job.base_model_id).where(chosen).cte("turn")
+    first, stands = _first_of_tenant(turn, kinds), aliased(Job)
+    passed = (
+        update(Job)
+        .where(Job.id == first.c.passed_id, first.c.crash_count <= most_crashes)
+        .values(place=first.c.place)
+        .cte("passed")
+    )
     return (
         update(Job)
         .where(
-            Job.id == chosen,
-            Job.crash_count <= bindparam("most_crashes", type_=Integer()),
+            Job.id == func.coalesce(select(first.c.id).scalar_subquery(), select(turn.c.id).scalar_subquery()),
+            Job.crash_count <= most_crashes,
             StableDiffusion.id == Job.base_model_id,
         )
         .values(
             status=JobStatus.RUNNING,
+            place=select(stands.place).where(stands.id == turn.c.id).scalar_subquery(),
             claim_epoch=Job.claim_epoch + 1,
             worker_id=bindparam("of_worker", type_=Text()),
             claimed_at=func.now(),
@@ -97,7 +106,33 @@ def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[J
             lease_expires_at=func.now() + bindparam("lease", type_=Interval()),
         )
         .returning(Job, StableDiffusion)
+        .add_cte(passed)
     )
+
+
+def _next(kinds: Sequence[JobKind], prefers_held: bool) -> Any:
+    line = _line(Job.id, kinds=kinds)
+    if not prefers_held:
+        return _first_free(line)
+    is_held = Job.base_model_id == any_(bindparam("held", type_=ARRAY(Uuid())))
+    return func.coalesce(_first_free(line.where(is_held, _is_young(kinds))), _first_free(line))
+
+
+def _first_of_tenant(turn: CTE, kinds: Sequence[JobKind]) -> CTE:
+    """The job that should have the turn before the one that stands there, if there is one of the same tenant.
+
+    It is more urgent, or as urgent and older: one that was passed before. Of another base model it has to be more
+    urgent, for the turn may be one that was given to a model which is held.
+    """
+    passed_id, tenant_id, priority, created_at, model_id = (select(each).scalar_subquery() for each in turn.c)
+    query = select(Job.id, Job.place, Job.crash_count, passed_id.label("passed_id")).where(
+        READY,
+        Job.kind.in_(kinds),
+        Job.tenant_id == tenant_id,
+        tuple_(Job.priority, Job.created_at) < tuple_(priority, created_at),
+        or_(Job.priority < priority, Job.base_model_id == model_id),
+    )
+    return query.order_by(Job.priority, Job.created_at).limit(1).with_for_update(skip_locked=True).cte("first")
 
 
 def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
@@ -109,13 +144,12 @@ def _first_free(line: Select[Any]) -> Any:
     return line.with_for_update(skip_locked=True).scalar_subquery()
 
 
-def _young_priority(kinds: Sequence[JobKind]) -> Any:
-    """The priority of the first in line, or NULL, which is equal to none, where that has waited for too long."""
+def _is_young(kinds: Sequence[JobKind]) -> Any:
+    """Whether the first in line has not waited for long."""
     # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
     heads = union_all(*(_line(*IN_LINE, kinds=[kind]) for kind in kinds)).subquery()
     is_young = heads.c.created_at > func.now() - bindparam("affinity", type_=Interval())
-    first = select(case((is_young, heads.c.priority))).order_by(*heads.c)
-    return first.limit(1).scalar_subquery()
+    return select(is_young).order_by(*heads.c).limit(1).scalar_subquery()
 
 
 def renew(

@@ -1,6 +1,7 @@
 """The SQLAlchemy tables, a file per noun; importing this package knows them all.
 
-Tenant 1─1 TenantLimit;  Tenant 1─n ApiKey, GpuUsage, StableDiffusion, Dataset, Job, Artifact, Adapter, UserFeedback
+Tenant 1─1 TenantLimit;  Tenant 1─n ApiKey, GpuUsage, LineTurn
+Tenant 1─n StableDiffusion, Dataset, Job, Artifact, Adapter, UserFeedback
 StableDiffusion 1─n UserFeedback 1─n ModelUpdate 1─n TrainingData, TrainingExclusion
 StableDiffusion 1─n UpdatePolicyRow, Rollout, Transition
 Job 1─n Artifact, Checkpoint, TrainingMetric;  Dataset 1─n DatasetImage;  Adapter n─1 ModelUpdate
@@ -13,7 +14,7 @@ from core.infra.table.feedback import ModelUpdate, TrainingData, TrainingExclusi
 from core.infra.table.job import Artifact, Job, WorkerPresence, WorkRate
 from core.infra.table.rollout import Rollout, Transition
 from core.infra.table.stable_diffusion import StableDiffusion
-from core.infra.table.tenant import ApiKey, GpuUsage, Tenant, TenantLimit
+from core.infra.table.tenant import ApiKey, GpuUsage, LineTurn, Tenant, TenantLimit
 from core.infra.table.training import Checkpoint, TrainingMetricRow
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DatasetImage",
     "GpuUsage",
     "Job",
+    "LineTurn",
     "ModelUpdate",
     "Rollout",
     "StableDiffusion",

@@ -16,8 +16,9 @@ class Job(Base):
     """A piece of work from acceptance to its end.
 
     `claim_epoch` is the fence: every claim adds one, and every later write of that run names it.
-    `attempt` counts errors of the work, `crash_count` leases that ran out, `interrupt_count` drains. Jobs of a priority
-    are served by `place`, so that tenants take turns (see `repository/admission`).
+    `attempt` counts errors of the work, `crash_count` leases that ran out, `interrupt_count` drains. Jobs are served
+    by `place`, so that tenants take turns (see `repository/admission`); of those of one tenant the one of the lowest
+    `priority` goes first, and what it passes takes its place.
     """
 
     __tablename__ = "job"
@@ -30,7 +31,14 @@ class Job(Base):
             name="terminal_has_end",
         ),
         UniqueConstraint("tenant_id", "idempotency_key"),
-        Index("ix_job_ready", "kind", "priority", "place", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("ix_job_ready", "kind", "place", "created_at", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_job_active",
+            "tenant_id",
+            "priority",
+            "created_at",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
         Index("ix_job_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_job_deadline", "deadline_at", postgresql_where=text("status IN ('queued', 'running')")),
         Index("ix_job_listed", "tenant_id", "created_at", "id"),

@@ -1,15 +1,16 @@
-"""Tenant and what belongs to it: its API keys, its limits, what it has used."""
+"""Tenant and what belongs to it: its API keys, its limits, its turns, what it has used."""
 
 import json
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.domain.api_key import Scope
-from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId
+from core.domain.job import WorkerKind
+from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId, one_of
 
 
 class Tenant(Base):
@@ -24,12 +25,29 @@ class TenantLimit(Base):
     """What the operator gave one tenant; None is what the settings say, infinity no limit."""
 
     __tablename__ = "tenant_limit"
+    __table_args__ = (CheckConstraint("share > 0", name="share_positive"),)
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
     requests_per_minute: Mapped[float | None]
     queued_jobs: Mapped[float | None]
     queued_seconds: Mapped[float | None]
     gpu_seconds_per_day: Mapped[float | None]
+    share: Mapped[float | None]
+
+
+class LineTurn(Base):
+    """Where a tenant's next job would stand in a line, for submits that cannot see each other's jobs yet.
+
+    `taken_by` is the transaction that wrote it: one that sees its job needs this row no more.
+    """
+
+    __tablename__ = "line_turn"
+    __table_args__ = (one_of("worker", WorkerKind),)
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    worker: Mapped[str] = mapped_column(Text, primary_key=True)
+    next_place: Mapped[float]
+    taken_by: Mapped[int] = mapped_column(BigInteger)
 
 
 class GpuUsage(Base):

@@ -44,6 +44,7 @@ def test_the_job_has_exactly_the_fields_of_the_contract(tenant: Tenancy) -> None
         "estimated_wait_seconds",
         "progress",
         "outputs",
+        "priority",
         "error",
         "warnings",
         "metrics",

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from core.domain.job import JobKind
+from core.domain.job import JobKind, JobPriority
 from core.infra.database import Database
 from core.services import run as run_service
 from core.services.tenant import create_tenant
@@ -98,8 +98,8 @@ def test_who_holds_nothing_or_does_not_prefer_keeps_the_line(bench: JobBench, ot
     assert [take(bench, *held, seconds=seconds) for _ in range(3)] == line
 
 
-def test_a_job_of_lower_priority_passes_nobody(bench: JobBench, other_id: UUID) -> None:
-    later = bench.submit(priority=1).id
+def test_a_job_whose_model_is_held_passes_no_more_urgent_one_of_its_tenant(bench: JobBench, other_id: UUID) -> None:
+    later = bench.submit(priority=JobPriority.LOW).id
     first = bench.submit(base_model_id=other_id).id
     assert [take(bench, bench.model_id) for _ in range(2)] == [first, later]
 

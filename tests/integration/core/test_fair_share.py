@@ -1,15 +1,19 @@
 """Tenants take turns, whatever each has waiting: on the real Postgres."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from uuid import UUID
 
 import pytest
 
-from core.domain.job import WorkerKind
+from core.domain.job import JobPriority, WorkerKind
+from core.domain.limit import UNLIMITED
 from core.infra.database import Database
 from core.services import job as job_service
 from core.services import run as run_service
+from core.services.job import Idempotency
+from core.services.limit import set_limits
 from core.services.tenant import create_tenant
 from tests.job_bench import JobBench
 
@@ -68,14 +72,87 @@ def test_shares_are_of_time_and_not_of_jobs(bench: JobBench, others: list[UUID])
     assert first.count(others[0]) == 4 * first.count(bench.tenant_id)
 
 
-def test_a_tenants_own_jobs_keep_their_order_and_priority_goes_before_place(
+def test_a_tenants_own_jobs_keep_their_order(bench: JobBench) -> None:
+    own = [bench.submit(work_units=units).id for units in (500.0, 1.0, 50.0)]
+    assert [bench.must_claim().job_id for _ in range(3)] == own
+
+
+def test_a_burst_of_submits_gets_no_more_than_its_turns(bench: JobBench, others: list[UUID]) -> None:
+    """Submits at the same instant do not see each other, and stand behind each other all the same."""
+    for _ in range(5):
+        bench.submit(tenant_id=others[0])
+    with ThreadPoolExecutor(20) as clients:
+        burst = list(clients.map(lambda _: bench.submit(), range(40)))
+    assert len({job.place for job in burst}) == 40
+    for _ in range(5):
+        bench.submit(tenant_id=others[0])
+    assert served(bench, 20).count(others[0]) in (9, 10)
+
+
+def test_a_request_that_is_sent_often_takes_one_turn(bench: JobBench, others: list[UUID]) -> None:
+    for _ in range(10):
+        bench.submit(tenant_id=others[0])
+    once = Idempotency("key", "0" * 64)
+    for _ in range(10):
+        bench.submit(idempotency=once)
+    bench.submit()
+    assert served(bench, 4).count(bench.tenant_id) == 2
+
+
+def test_who_comes_when_a_job_is_back_in_line_does_not_go_before_who_waited(
     bench: JobBench, others: list[UUID]
 ) -> None:
-    own = [bench.submit(work_units=units).id for units in (500.0, 1.0, 50.0)]
-    bench.submit(tenant_id=others[0], priority=1)
-    claimed = [bench.must_claim() for _ in range(4)]
-    assert [claim.job_id for claim in claimed[:3]] == own
-    assert claimed[3].tenant_id == others[0]
+    first, *_ = [bench.submit() for _ in range(20)]
+    bench.must_claim(lease_seconds=0)
+    served(bench, 8)
+    bench.sweep()
+    late = bench.submit(tenant_id=others[0])
+    bench.make_ready(first.id)
+    assert bench.must_claim().job_id == first.id
+    assert late.place == pytest.approx(bench.get(first.id).place + 9 * first.cost_seconds)
+
+
+def test_shares_are_what_the_operator_says(bench: JobBench, others: list[UUID]) -> None:
+    with bench.database.transaction() as session:
+        set_limits(session, tenant_id=others[0], changes={"share": 3.0})
+    for _ in range(20):
+        bench.submit()
+        bench.submit(tenant_id=others[0])
+    first = served(bench, 20)
+    assert first.count(others[0]) == pytest.approx(3 * first.count(bench.tenant_id), abs=3)
+
+
+def test_a_tenants_urgent_job_takes_the_turn_of_its_others(bench: JobBench, others: list[UUID]) -> None:
+    plain = [bench.submit().id for _ in range(3)]
+    foreign = [bench.submit(tenant_id=others[0]).id for _ in range(5)]
+    urgent = bench.submit(priority=JobPriority.HIGH).id
+    order = [bench.must_claim().job_id for _ in range(9)]
+    own = [job_id for job_id in order if job_id not in foreign]
+    assert own == [urgent, *plain]
+    turns = [job_id in foreign for job_id in order]
+    assert turns[:8] == [False, True] * 4, "being in a hurry gained the tenant no turn"
+
+
+def test_a_job_that_can_wait_goes_last_of_its_tenant(bench: JobBench, others: list[UUID]) -> None:
+    later = bench.submit(priority=JobPriority.LOW).id
+    rest = [bench.submit().id for _ in range(3)]
+    foreign = bench.submit(tenant_id=others[0], priority=JobPriority.LOW).id
+    order = [bench.must_claim().job_id for _ in range(5)]
+    assert [job_id for job_id in order if job_id != foreign] == [*rest, later]
+    assert order.index(foreign) <= 1, "to be patient costs nothing beside other tenants"
+
+
+def test_an_urgent_suspect_takes_nobodys_turn_from_a_busy_worker(bench: JobBench) -> None:
+    plain = bench.submit()
+    urgent = bench.submit(priority=JobPriority.HIGH)
+    for _ in range(2):
+        assert bench.must_claim(lease_seconds=0).job_id == urgent.id
+        bench.sweep()
+        bench.make_ready(urgent.id)
+    assert bench.claim(takes_suspects=False) is None
+    assert bench.get(plain.id).place == urgent.place, "passed once, and not again by a claim that took nothing"
+    assert bench.must_claim().job_id == urgent.id
+    assert bench.must_claim().job_id == plain.id
 
 
 def test_who_asks_one_by_one_is_served_at_every_other_turn(bench: JobBench, others: list[UUID]) -> None:
@@ -115,3 +192,15 @@ def test_the_outlook_counts_only_who_is_really_ahead(bench: JobBench, others: li
     assert outlook.queue_position == 1
     assert outlook.estimated_wait_seconds == pytest.approx(flood[0].cost_seconds)
     assert last.queue_position == 40
+
+
+def test_the_outlook_knows_who_is_in_a_hurry(bench: JobBench, others: list[UUID]) -> None:
+    plain = [bench.submit() for _ in range(10)]
+    with bench.database.transaction() as session:
+        accepted = job_service.submit(
+            session, bench.submission(priority=JobPriority.HIGH), queue=bench.queue, limits=UNLIMITED
+        )
+    assert accepted.outlook.queue_position == 0
+    with bench.database.transaction() as session:
+        assert job_service.outlook(session, accepted.job).queue_position == 0
+        assert [job_service.outlook(session, job).queue_position for job in plain[:3]] == [1, 2, 3]

@@ -14,7 +14,16 @@ from core.domain.errors import (
     NotFound,
     OwnershipLost,
 )
-from core.domain.job import MAX_ATTEMPTS, MAX_CRASHES, SUSPECT_CRASHES, JobKind, JobStatus, Progress, WorkerKind
+from core.domain.job import (
+    MAX_ATTEMPTS,
+    MAX_CRASHES,
+    SUSPECT_CRASHES,
+    JobKind,
+    JobPriority,
+    JobStatus,
+    Progress,
+    WorkerKind,
+)
 from core.domain.limit import UNLIMITED
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
@@ -74,9 +83,9 @@ def test_many_workers_never_claim_the_same_job(bench: JobBench) -> None:
     assert set(claimed) == jobs
 
 
-def test_the_line_is_kept_by_priority_then_age(bench: JobBench) -> None:
-    older, newer = bench.submit(priority=1), bench.submit(priority=1)
-    first = bench.submit(priority=0)
+def test_a_tenants_line_is_kept_by_priority_then_age(bench: JobBench) -> None:
+    older, newer = bench.submit(priority=JobPriority.LOW), bench.submit(priority=JobPriority.LOW)
+    first = bench.submit()
     assert [bench.must_claim().job_id for _ in range(3)] == [first.id, older.id, newer.id]
 
 
