@@ -42,8 +42,8 @@ class Desk:
     def _submitted(self, submit: Callable[[Session], Accepted]) -> JobView:
         with self.runtime.database.transaction(self.tenant_id) as session:
             accepted = submit(session)
-        days = self.runtime.settings.retention_days
-        return view(accepted.job, self.link, retention_days=days, outlook=accepted.outlook)
+        retention = self.runtime.settings.retention
+        return view(accepted.job, self.link, retention=retention, outlook=accepted.outlook)
 
 
 def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobView:
@@ -55,7 +55,7 @@ def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobV
     with runtime.database.transaction(tenant_id) as session:
         job = jobs.get(session, tenant_id=tenant_id, job_id=job_id)
         outlook = jobs.outlook(session, job)
-        return view(job, link, retention_days=runtime.settings.retention_days, outlook=outlook)
+        return view(job, link, retention=runtime.settings.retention, outlook=outlook)
 
 
 async def get_desk(runtime: RuntimeDep, link: LinkDep, tenant_id: TenantId, response: Response) -> Desk:

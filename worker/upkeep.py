@@ -7,7 +7,7 @@ import structlog
 
 from core.infra.settings import load_settings
 from core.infra.telemetry import configure_logging
-from worker.handler.upkeep import tick
+from worker.handler.upkeep import SELDOM, OrphanSweep, tick
 from worker.runtime import build_runtime
 
 _log = structlog.get_logger()
@@ -22,9 +22,11 @@ def main() -> None:
         signal.signal(number, lambda *_: stopped.set())
     runtime = build_runtime(settings)
     _log.info("upkeep_started")
-    count = 0
+    count, orphans = 0, OrphanSweep(runtime)
     while not stopped.wait(settings.sweep_seconds):
         tick(runtime, count=count)
+        if count % SELDOM == 0:
+            orphans.step()
         count += 1
     runtime.close()
 

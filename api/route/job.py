@@ -28,12 +28,12 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> Page[JobView]:
     """Your jobs, newest first."""
-    days = runtime.settings.retention_days
+    retention = runtime.settings.retention
     with runtime.database.transaction(tenant_id) as session:
         found, next_cursor = jobs.list_page(
             session, tenant_id=tenant_id, status=status, kind=kind, limit=limit, cursor=cursor
         )
-        items = [view(job, link, retention_days=days, outlook=jobs.outlook(session, job)) for job in found]
+        items = [view(job, link, retention=retention, outlook=jobs.outlook(session, job)) for job in found]
     return Page(items=items, next_cursor=next_cursor)
 
 
@@ -53,4 +53,4 @@ def cancel_job(job_id: UUID, runtime: RuntimeDep, caller: CallerDep, link: LinkD
         kind = JobKind(jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id).kind)
         require(caller, SCOPE_OF_JOB[kind])
         job = jobs.cancel(session, tenant_id=caller.tenant_id, job_id=job_id)
-        return view(job, link, retention_days=runtime.settings.retention_days)
+        return view(job, link, retention=runtime.settings.retention)

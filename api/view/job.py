@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from api.link import Link
 from api.view.image import OutputView
 from core.domain.job import JobKind, JobPriority, JobStatus, Progress
+from core.domain.retention import Retention
 from core.infra.table import Job
 from core.services.job import Outlook, shown_status
 
@@ -68,7 +69,7 @@ class JobView(BaseModel):
     urls: JobUrls
 
 
-def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None = None) -> JobView:
+def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None = None) -> JobView:
     """A job with its artifacts loaded, as JSON."""
     outlook = outlook or Outlook(None, None)
     url = link.job(job.id)
@@ -80,7 +81,7 @@ def view(job: Job, link: Link, *, retention_days: int, outlook: Outlook | None =
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,
-        expires_at=job.completed_at and job.completed_at + timedelta(days=retention_days),
+        expires_at=job.completed_at and job.completed_at + retention.of(JobKind(job.kind)),
         queue_position=outlook.queue_position,
         estimated_wait_seconds=outlook.estimated_wait_seconds,
         progress=progress_of(job),

@@ -1,6 +1,8 @@
 """S3 through boto3: the bytes of every artifact."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object's key, its size in bytes, and when it was written, by the store's clock."""
+
+    key: str
+    size: int
+    written_at: datetime
 
 
 class ObjectStore:
@@ -122,6 +133,14 @@ class ObjectStore:
             raise Unavailable(f"The object store did not answer for {key}: {error}") from error
         except BotoCoreError as error:
             raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+
+    def page(self, *, after: str, limit: int = 1000) -> Sequence[StoredObject]:
+        """Objects in the order of their keys, from the first behind `after`; none where there are no more."""
+        try:
+            answer = self._client.list_objects_v2(Bucket=self.bucket, StartAfter=after, MaxKeys=limit)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"The object store did not list {self.bucket}: {error}") from error
+        return [StoredObject(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])]
 
     def delete(self, key: str) -> None:
         """Remove an object; no such key is fine."""

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.domain.limit import Limits
 from core.domain.policy import UpdatePolicy
+from core.domain.retention import Retention
 
 
 class Settings(BaseSettings):
@@ -57,7 +58,17 @@ class Settings(BaseSettings):
     feedback_token_days: PositiveInt = Field(
         default=30, description="days for which an image may be rated by its token, without a key"
     )
+    drain_seconds: NonNegativeFloat = Field(
+        default=0.0,
+        description="seconds for which an API that was asked to end still serves, while /readyz says that it ends",
+    )
     retention_days: PositiveInt = Field(default=30, description="days a finished job and its images are kept")
+    training_retention_days: PositiveInt | None = Field(
+        default=None, description="days a finished training is kept, its adapter apart; empty means RETENTION_DAYS"
+    )
+    orphan_days: PositiveInt = Field(
+        default=2, description="days after which a file in the bucket that nothing refers to is removed"
+    )
 
     # The learning loop.
     update_policy: Annotated[UpdatePolicy, NoDecode] = Field(
@@ -113,6 +124,12 @@ class Settings(BaseSettings):
             queued_seconds=self.max_queued_seconds,
             gpu_seconds_per_day=self.max_gpu_seconds_per_day,
         )
+
+    @property
+    def retention(self) -> Retention:
+        """For how long finished jobs are kept."""
+        days = self.retention_days
+        return Retention(job_days=days, training_days=self.training_retention_days or days)
 
     @property
     def model_dir(self) -> Path:

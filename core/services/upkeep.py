@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from core.domain.base_model import ModelStatus
 from core.domain.job import KINDS_OF_WORKER, MAX_CRASHES, JobKind, JobStatus, WorkerKind, retry_delay
 from core.domain.object_key import job_prefix
+from core.domain.retention import Retention
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
@@ -91,12 +92,16 @@ def forget(session: Session) -> None:
     limits.forget_usage(session)
 
 
-def remove_old(session: Session, *, store: ObjectStore, retention: timedelta) -> int:
+def remove_old(session: Session, *, store: ObjectStore, retention: Retention) -> int:
     """Delete finished jobs past their retention with all their objects; how many.
 
     Objects go first: a crash between leaves a row whose next round finishes the work.
     """
-    old = jobs.old_terminal(session, older_than=retention, limit=_BATCH)
+    old = [
+        job
+        for kind in JobKind
+        for job in jobs.old_terminal(session, kind=kind, older_than=retention.of(kind), limit=_BATCH)
+    ]
     for job in old:
         delete_all(store, prefix=job_prefix(job_id=job.id))
         withdrawals.remove_rows_of(session, job_id=job.id)

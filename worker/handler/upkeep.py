@@ -1,5 +1,6 @@
 """The clockwork: sweep leases, ring doorbells, keep the learning loop turning, remove what is old."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -12,12 +13,15 @@ from core.domain.errors import LorikeetError
 from core.services import live_test, upkeep
 from core.services import model_update as updates
 from core.services.clean_retrain import awaited, retrain_clean
+from core.services.orphan import sweep_orphans
 from core.services.settlement import reconcile
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
-_NOW_AND_THEN, _SELDOM = 5, 30
+_NOW_AND_THEN, SELDOM = 5, 30
 """Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
+
+_ORPHANS_EVERY_SECONDS = 24 * 3600.0
 
 
 def tick(runtime: Runtime, *, count: int) -> None:
@@ -31,12 +35,34 @@ def tick(runtime: Runtime, *, count: int) -> None:
     _replace_what_was_taken_back(runtime)
     if count % _NOW_AND_THEN == 0:
         _consider_updates(runtime)
-    _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
-    if count % _SELDOM == 0:
-        retention = timedelta(days=settings.retention_days)
+    _look_at_rollouts(runtime, with_work=count % SELDOM == 0)
+    if count % SELDOM == 0:
         _attempt(runtime, upkeep.forget)
         _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
-        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=settings.retention))
+
+
+class OrphanSweep:
+    """Goes through the bucket part by part, from its beginning again a day after it came to the end."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._after = ""
+        self._rest_until = 0.0
+
+    def step(self) -> None:
+        """Look at the next part, if there is one for now."""
+        if time.monotonic() < self._rest_until:
+            return
+        runtime, age = self._runtime, timedelta(days=self._runtime.settings.orphan_days)
+        try:
+            swept = sweep_orphans(runtime.database, runtime.store, after=self._after, older_than=age)
+        except LorikeetError as error:
+            _log.warning("upkeep_failed", error=error.message)
+            return
+        self._after = swept.last_key or ""
+        if swept.last_key is None:
+            self._rest_until = time.monotonic() + _ORPHANS_EVERY_SECONDS
 
 
 def _replace_what_was_taken_back(runtime: Runtime) -> None:

@@ -177,8 +177,8 @@ def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     return session.scalar(select(Job.id).where(READY, Job.kind.in_(kinds)).limit(1)) is not None
 
 
-def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequence[Job]:
-    """Finished jobs past their retention that nothing but withdrawn feedback points to any more, locked."""
+def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limit: int) -> Sequence[Job]:
+    """Finished jobs of a kind past their retention that nothing but withdrawn feedback points to any more, locked."""
     kept = select(Adapter.job_id).where(Adapter.job_id.is_not(None))
     told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
     on_image = or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
@@ -186,6 +186,7 @@ def old_terminal(session: Session, *, older_than: timedelta, limit: int) -> Sequ
     return session.scalars(
         select(Job)
         .where(
+            Job.kind == kind,
             Job.status.in_(TERMINAL),
             Job.completed_at < func.now() - older_than,
             Job.id.not_in(kept),

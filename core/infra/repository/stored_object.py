@@ -1,0 +1,39 @@
+"""Queries that say which of some objects a row refers to."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.domain.dataset import DatasetStatus
+from core.domain.job import TERMINAL, JobKind
+from core.infra.table import Adapter, Artifact, Checkpoint, Dataset, DatasetImage, Job
+
+
+def named(session: Session, *, keys: Collection[str]) -> set[str]:
+    """Those that are a result, an adapter's file, a dataset's picture, or what a job begins with."""
+    init_image_key = Job.plan["init_image_key"].astext
+    columns = (Artifact.object_key, Adapter.object_key, Adapter.kohya_object_key, DatasetImage.object_key)
+    return {
+        key for column in (*columns, init_image_key) for key in session.scalars(select(column).where(column.in_(keys)))
+    }
+
+
+def checkpoints(session: Session, *, prefixes: Collection[str]) -> set[str]:
+    """Those of the folders that are a checkpoint."""
+    return set(session.scalars(select(Checkpoint.object_prefix).where(Checkpoint.object_prefix.in_(prefixes))))
+
+
+def jobs_at_work(session: Session, *, job_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the jobs that may write files yet, or whose files are of other use than as results."""
+    query = select(Job.id).where(
+        Job.id.in_(job_ids), (Job.status.not_in(TERMINAL)) | (Job.kind == JobKind.MODEL_UPDATE)
+    )
+    return set(session.scalars(query))
+
+
+def open_datasets(session: Session, *, dataset_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the datasets that wait for uploads."""
+    query = select(Dataset.id).where(Dataset.id.in_(dataset_ids), Dataset.status == DatasetStatus.OPEN)
+    return set(session.scalars(query))

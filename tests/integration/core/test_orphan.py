@@ -1,0 +1,151 @@
+"""What no row names goes, and nothing else."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from core.domain import object_key
+from core.domain.dataset import DatasetStatus
+from core.domain.job import JobKind
+from core.infra.object_store import ObjectStore
+from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage
+from core.services.orphan import sweep_orphans
+from tests.job_bench import IMAGE, JobBench
+from tests.row_of_each_table import DIGEST
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def shelf(store: ObjectStore) -> ObjectStore:
+    store.create_bucket()
+    return store
+
+
+def put(store: ObjectStore, *keys: str) -> None:
+    for key in keys:
+        store.put(key, b"x", content_type="application/octet-stream")
+
+
+def swept(bench: JobBench, store: ObjectStore, *, older_than: timedelta = NOW, limit: int = 1000) -> list[str]:
+    """Everything that a whole walk through the bucket removes."""
+    removed: list[str] = []
+    after = ""
+    while True:
+        part = sweep_orphans(bench.database, store, after=after, older_than=older_than, limit=limit)
+        removed += part.removed
+        if part.last_key is None:
+            return removed
+        after = part.last_key
+
+
+def left(store: ObjectStore) -> set[str]:
+    return {key for key, _ in store.list("")}
+
+
+def test_of_an_ended_job_its_results_stay_and_what_dead_runs_wrote_goes(bench: JobBench, shelf: ObjectStore) -> None:
+    job = bench.submit()
+    claim = bench.must_claim()
+    result = object_key.output(job_id=job.id, claim_epoch=claim.claim_epoch, name="0.png")
+    stale = object_key.output(job_id=job.id, claim_epoch=0, name="0.png")
+    put(shelf, result, stale)
+    assert swept(bench, shelf) == [], "it runs"
+    bench.finish(claim, type(IMAGE)(**(vars(IMAGE) | {"object_key": result})))
+    assert swept(bench, shelf) == [stale]
+    assert left(shelf) == {result}
+
+
+def test_what_is_young_stays(bench: JobBench, shelf: ObjectStore) -> None:
+    key = object_key.output(job_id=uuid4(), claim_epoch=1, name="0.png")
+    put(shelf, key)
+    assert swept(bench, shelf, older_than=timedelta(hours=1)) == []
+    assert swept(bench, shelf) == [key]
+
+
+def test_what_others_put_into_the_bucket_stays(bench: JobBench, shelf: ObjectStore) -> None:
+    put(shelf, "models/mine/model_index.json", "notes.txt", "jobs/x")
+    assert swept(bench, shelf) == []
+
+
+def test_a_picture_that_jobs_begin_with_stays_while_there_is_one(bench: JobBench, shelf: ObjectStore) -> None:
+    used = object_key.init_image(tenant_id=bench.tenant_id, sha256="a" * 64)
+    unused = object_key.init_image(tenant_id=bench.tenant_id, sha256="b" * 64)
+    put(shelf, used, unused)
+    bench.submit(plan={"init_image_key": used})
+    assert swept(bench, shelf) == [unused]
+
+
+def test_checkpoints_stay_while_they_have_a_row(bench: JobBench, shelf: ObjectStore) -> None:
+    job = bench.submit(kind=JobKind.TRAINING)
+    bench.cancel(job.id)
+    kept, lost = (
+        object_key.checkpoint(job_id=job.id, claim_epoch=1, step=step, name="manifest.json") for step in (10, 20)
+    )
+    put(shelf, kept, lost)
+    prefix = object_key.checkpoint_prefix(job_id=job.id, claim_epoch=1, step=10)
+    with bench.database.transaction() as session:
+        session.add(Checkpoint(job_id=job.id, step=10, claim_epoch=1, object_prefix=prefix, manifest_sha256=DIGEST))
+    assert swept(bench, shelf) == [lost]
+
+
+def test_files_of_a_model_update_are_its_own_affair(bench: JobBench, shelf: ObjectStore) -> None:
+    job = bench.submit(kind=JobKind.MODEL_UPDATE)
+    bench.cancel(job.id)
+    put(shelf, object_key.output(job_id=job.id, claim_epoch=1, name="adapter.safetensors"))
+    assert swept(bench, shelf) == []
+
+
+def test_datasets(bench: JobBench, shelf: ObjectStore) -> None:
+    waiting, ready, gone = (dataset(bench, status) for status in (DatasetStatus.OPEN, DatasetStatus.READY, None))
+    upload = object_key.dataset_upload(dataset_id=waiting, name="0")
+    picture = object_key.dataset_image(dataset_id=ready, sha256=DIGEST)
+    rests = [
+        object_key.dataset_upload(dataset_id=ready, name="0"),
+        object_key.dataset_image(dataset_id=gone, sha256="1"),
+    ]
+    put(shelf, upload, picture, *rests)
+    assert set(swept(bench, shelf)) == set(rests)
+
+
+def dataset(bench: JobBench, status: DatasetStatus | None) -> UUID:
+    """With one picture; without a status one that does not exist."""
+    found = uuid4()
+    if status is None:
+        return found
+    with bench.database.transaction() as session:
+        session.add(Dataset(id=found, tenant_id=bench.tenant_id, name="d", status=status, digest=DIGEST))
+        session.flush()
+        key = object_key.dataset_image(dataset_id=found, sha256=DIGEST)
+        session.add(DatasetImage(dataset_id=found, position=0, file_name="a.png", caption="a", object_key=key))
+    return found
+
+
+def test_files_of_adapters_stay_while_there_is_one(bench: JobBench, shelf: ObjectStore) -> None:
+    names = ("adapter.safetensors", "adapter_kohya.safetensors", "other")
+    keys = [object_key.imported_adapter(tenant_id=bench.tenant_id, sha256=DIGEST, name=name) for name in names]
+    put(shelf, *keys)
+    with bench.database.transaction() as session:
+        session.add(
+            Adapter(
+                tenant_id=bench.tenant_id,
+                base_model_id=bench.model_id,
+                name="adapter",
+                version=1,
+                rank=4,
+                alpha=4.0,
+                object_key=keys[0],
+                kohya_object_key=keys[1],
+                sha256=DIGEST,
+                size_bytes=1,
+                manifest={},
+            )
+        )
+    assert swept(bench, shelf) == [keys[2]]
+
+
+def test_a_walk_in_small_parts_sees_everything(bench: JobBench, shelf: ObjectStore) -> None:
+    keys = sorted(object_key.output(job_id=uuid4(), claim_epoch=1, name=f"{number}.png") for number in range(7))
+    put(shelf, *keys, "models/mine")
+    assert swept(bench, shelf, limit=2) == keys
+    assert left(shelf) == {"models/mine"}
