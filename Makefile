@@ -36,6 +36,7 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 200
 	@.venv/bin/python -m chaos.training
 	@.venv/bin/python -m chaos.feedback
+	@.venv/bin/python -m chaos.upgrade
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
 
 load: install  ## 100 users, 10 submits each, by locust on a system of its own: QPS, latencies, errors

@@ -1,5 +1,6 @@
 """The HTTP front door: `uvicorn api.main:create_app --factory`."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -66,22 +67,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     runtime: Runtime = app.state.runtime
-    with _released_at_the_end(runtime):
+    with _drained_at_the_end(runtime):
         yield
     runtime.close()
 
 
 @contextmanager
-def _released_at_the_end(runtime: Runtime) -> Iterator[None]:
-    """Let requests that wait for a job go as soon as the process is asked to end, before the server's own patience."""
-    previous = {}
+def _drained_at_the_end(runtime: Runtime) -> Iterator[None]:
+    """Let requests that wait for a job go as soon as the process is asked to end, before the server's own patience.
+
+    With `drain_seconds` the server hears of it that much later, or at the second time: whoever sends requests here has
+    until then to see on /readyz that it should not.
+    """
+    previous, loop = {}, asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
+        handler, seconds = previous[signal.Signals(number)], runtime.settings.drain_seconds
+        is_first = not runtime.ending.is_set()
+        runtime.ending.set()
         runtime.watch.release()
-        handler = previous[signal.Signals(number)]
-        if callable(handler):
+        if callable(handler) and is_first and seconds:
+            loop.call_soon_threadsafe(loop.call_later, seconds, handler, number, frame)
+        elif callable(handler):
             handler(number, frame)
 
     for number, handler in previous.items():

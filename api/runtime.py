@@ -1,6 +1,7 @@
 """What an API process is built of, once."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
@@ -19,7 +20,7 @@ from core.services.model_memory import ModelMemory
 
 @dataclass(frozen=True)
 class Runtime:
-    """Shared by every request of a process."""
+    """Shared by every request of a process. `ending` is set once it was asked to end."""
 
     settings: Settings
     database: Database
@@ -31,6 +32,7 @@ class Runtime:
     signer: Signer
     token_signer: TokenSigner
     registry: CollectorRegistry
+    ending: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -20,6 +20,7 @@ import psycopg
 
 from chaos.mutation import Part
 from chaos.nursery import Nursery
+from chaos.old_version import go_back, start_old
 from chaos.point import Points
 from chaos.relay import Relay
 from chaos.report import Death
@@ -61,10 +62,14 @@ class Size:
 
 @dataclass
 class Post:
-    """A place that some process of a program always fills. `lock` is held by who harms it."""
+    """A place that some process of a program always fills. `lock` is held by who harms it.
+
+    `old` is the work tree of another version, whose program it is.
+    """
 
     name: str
     command: tuple[str, ...]
+    old: Path | None = None
     pid: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,6 +93,7 @@ class Plant:
         size: Size | None = None,
         without: Part | None = None,
         given: Mapping[str, str] | None = None,
+        old: Path | None = None,
     ) -> None:
         self.data = data
         self.points = Points(data / "point")
@@ -95,6 +101,7 @@ class Plant:
         self.deaths: list[Death] = []
         self.locks = {name: threading.Lock() for name in ("postgres", "valkey", "s3")}
         self._size, self._without, self._given = size or Size(), without, _QUICK | dict(given or {})
+        self._old = old
         self._servers: dict[str, Server] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._posts: list[Post] = []
@@ -133,11 +140,19 @@ class Plant:
         self.environment = for_processes(self._variables)
         self._nursery = Nursery(self.environment, log=self.data / "logs" / "nursery.log")
         self._stack.callback(self._nursery.close)
+        self._stack.callback(self._end_old)
+        if self._old is not None:
+            go_back(self.direct.database_url, old=self._old)
         self._man()
         keeper = threading.Thread(target=self._keep_up, name="keeper", daemon=True)
         keeper.start()
         self._stack.callback(keeper.join)
         self._await_ready()
+
+    def _end_old(self) -> None:
+        for post in self._posts:
+            if post.old and post.pid:
+                end_group(post.pid)
 
     def _through_relays(self, leads: Mapping[str, str]) -> dict[str, str]:
         found = dict(leads)
@@ -150,6 +165,7 @@ class Plant:
         return found
 
     def _man(self) -> None:
+        """Every post, at first with the old version's programs where there is one."""
         faults = str(self.data / "point")
         for number in range(self._size.generation):
             self._posts.append(Post(f"worker-{number}", ("worker", "generation", faults)))
@@ -161,6 +177,8 @@ class Plant:
             port = self._ledger.port(f"api-{number}")
             self._apis.append(f"http://127.0.0.1:{port}")
             self._posts.append(Post(f"api-{number}", ("api", str(port))))
+        for post in self._posts:
+            post.old = self._old
 
     def _keep_up(self) -> None:
         while not self._closing.wait(_GLANCE_SECONDS):
@@ -174,7 +192,10 @@ class Plant:
             end_group(post.pid)
         variables = self.environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
         log = self.data / "logs" / f"{post.name}.log"
-        post.pid = self._nursery.start(post.command, environment=variables, log=log)
+        if post.old is None:
+            post.pid = self._nursery.start(post.command, environment=variables, log=log)
+        else:
+            post.pid = start_old(post.command, old=post.old, environment=variables, log=log)
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

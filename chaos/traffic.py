@@ -38,10 +38,12 @@ class Load:
 class Traffic:
     """All clients of a run. `journal` gets an entry for each thing that they were told."""
 
-    def __init__(self, apis: Sequence[str], key: str, journal: Journal, *, seed: int) -> None:
+    def __init__(
+        self, apis: Sequence[str], key: str, journal: Journal, *, seed: int, keeps_connections: bool = True
+    ) -> None:
         self._apis, self._journal, self._seed = apis, journal, seed
         self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"},
+            headers={"Authorization": f"Bearer {key}"} | ({} if keeps_connections else {"Connection": "close"}),
             timeout=_TRY_SECONDS,
             trust_env=False,
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
@@ -52,16 +54,18 @@ class Traffic:
         self._http.close()
 
     @contextmanager
-    def flowing(self, load: Load) -> Iterator[None]:
-        """Submit for as long as the block runs and until everything was submitted, evenly over the time."""
+    def flowing(self, load: Load, *, is_endless: bool = False) -> Iterator[None]:
+        """Submit for as long as the block runs and, unless that `is_endless`, until everything was submitted."""
         with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool:
             stopped = threading.Event()
             source = pool.submit(self._emit, pool, load, stopped)
             try:
                 yield
-                source.result()
+                if not is_endless:
+                    source.result()
             finally:
                 stopped.set()
+            source.result()
 
     def _emit(self, pool: ThreadPoolExecutor, load: Load, stopped: threading.Event) -> None:
         began, errands = time.monotonic(), list[Future[None]]()

@@ -21,9 +21,12 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`queue` away is no reason not to be ready: jobs are accepted, and workers find them by themselves."""
+    """`queue` away is no reason not to be ready: jobs are accepted, and workers find them by themselves.
 
-    status: Literal["ok", "degraded", "away"]
+    `ending`: the process was asked to end, and serves on for a while only so that nobody need notice.
+    """
+
+    status: Literal["ok", "degraded", "away", "ending"]
     database: Answer
     queue: Answer
     store: Answer
@@ -37,15 +40,18 @@ async def read_health() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def read_readiness(runtime: RuntimeDep, response: Response) -> Readiness:
-    """Whether the systems behind it answer: 503 where the database or the store does not."""
+    """Whether to send requests here: 503 where the database or the store does not answer, or the process ends."""
     database = _answers("database", runtime.database.check)
     store = _answers("store", runtime.store.check)
     queue: Answer = "ok" if runtime.queue.is_reachable() else "away"
-    is_ready = database == store == "ok"
-    if not is_ready:
+    status: Literal["ok", "degraded", "away", "ending"] = "ok" if queue == "ok" else "degraded"
+    if "away" in (database, store):
+        status = "away"
+    if runtime.ending.is_set():
+        status = "ending"
+    if status in ("away", "ending"):
         response.status_code = 503
         response.headers["Retry-After"] = "5"
-    status: Literal["ok", "degraded", "away"] = "away" if not is_ready else "ok" if queue == "ok" else "degraded"
     return Readiness(status=status, database=database, queue=queue, store=store)
 
 

@@ -49,13 +49,29 @@ class Process:
 
 
 @pytest.fixture
-def process(settings: Settings, tmp_path: Path) -> Iterator[Process]:
-    hidden = settings.model_copy(update={"s3_public_endpoint_url": None})
+def process(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Process]:
+    hidden = settings.model_copy(update={"s3_public_endpoint_url": None} | getattr(request, "param", {}))
     process = Process(hidden, tmp_path / "api.log")
     yield process
     if process.popen.poll() is None:
         os.killpg(process.popen.pid, signal.SIGKILL)
     process.popen.wait()
+
+
+@pytest.mark.parametrize("process", [{"drain_seconds": 300.0}], indirect=True)
+def test_a_process_that_is_asked_to_end_serves_on_unless_asked_twice(process: Process) -> None:
+    process.popen.send_signal(signal.SIGTERM)
+    wait_until(lambda: httpx.get(f"{process.url}/readyz", trust_env=False).status_code == 503)
+    assert httpx.get(f"{process.url}/readyz", trust_env=False).json()["status"] == "ending"
+    assert httpx.get(f"{process.url}/healthz", trust_env=False).is_success
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("process", [{"drain_seconds": 0.5}], indirect=True)
+def test_a_process_that_is_asked_to_end_does_so_when_others_had_time_to_notice(process: Process) -> None:
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
 def test_a_process_that_is_asked_to_end_lets_those_go_who_wait(process: Process, tenant: Tenancy) -> None:

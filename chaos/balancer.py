@@ -1,0 +1,117 @@
+"""Stands before the API's processes as a load balancer does: a connection goes to one that says that it is ready."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+_PIECE_BYTES = 2**16
+_LOOK_SECONDS = 0.1
+_PATIENCE_SECONDS = 5.0
+
+
+class Balancer:
+    """Knows from `/readyz` who is ready, as of a moment ago. Serves on loopback from a thread of its own."""
+
+    def __init__(self, backends: Sequence[str]) -> None:
+        self.url = ""
+        self._backends = backends
+        self._ready: list[str] = []
+        self._left_out: set[str] = set()
+        self._turn = 0
+        self._loop = asyncio.new_event_loop()
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="balancer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._listening.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    @contextmanager
+    def leaving_out(self, backend: str) -> Iterator[None]:
+        """Send nobody to a backend that does not say by itself that it ends."""
+        self._left_out.add(backend)
+        while backend in self._ready:
+            time.sleep(_LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._left_out.discard(backend)
+
+    @property
+    def ready(self) -> Sequence[str]:
+        """Those that were ready a moment ago."""
+        return tuple(self._ready)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._loop.create_task(self._look())
+        self._listening.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    async def _look(self) -> None:
+        async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
+            while True:
+                answers = await asyncio.gather(*(self._is_ready(client, backend) for backend in self._backends))
+                self._ready = [backend for backend, ok in zip(self._backends, answers, strict=True) if ok]
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _is_ready(self, client: httpx.AsyncClient, backend: str) -> bool:
+        if backend in self._left_out:
+            return False
+        try:
+            return (await client.get(f"{backend}/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            from_backend, to_backend = await self._connect()
+            await asyncio.gather(_carry(reader, to_backend), _carry(from_backend, writer))
+        writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the next that is ready, or to another where it does not take us.
+
+        Raises:
+            OSError: nobody does.
+        """
+        for _ in range(round(_PATIENCE_SECONDS / _LOOK_SECONDS)):
+            for _ in self._ready:
+                self._turn += 1
+                address = urlsplit(self._ready[self._turn % len(self._ready)])
+                with suppress(OSError):
+                    return await asyncio.open_connection(address.hostname, address.port)
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise ConnectionRefusedError("Nobody is ready.")
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            await writer.drain()
+    finally:
+        with suppress(OSError):
+            writer.write_eof() if writer.can_write_eof() else writer.close()
