@@ -18,6 +18,7 @@ from core.infra.telemetry import configure_logging
 from core.services import run as runs
 from worker.runner import run_next
 from worker.runtime import Runtime, build_runtime
+from worker.watchdog import guard_run
 
 _log = structlog.get_logger()
 _GO = b"go\n"
@@ -93,6 +94,7 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: runtime.draining.set())
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    guard_run(runtime)
     try:
         run_next(runtime, {JobKind.TRAINING: training.handle, JobKind.MODEL_UPDATE: model_update.handle})
     except LorikeetError as error:

@@ -20,13 +20,21 @@ _BEATS_PER_LEASE = 6
 
 @dataclass(eq=False)
 class Lease:
-    """A claim that is being kept: how far its job is, and why to stop once there is a reason."""
+    """A claim that is being kept: how far its job is, and why to stop once there is a reason.
+
+    `lost_at` is when it was found to be another's by now.
+    """
 
     claim: Claim
     progress: Progress | None = None
     stop: JobStopped | None = None
     written: Progress | None = None
     renewed: float = field(default_factory=time.monotonic)
+    lost_at: float | None = None
+
+    def lose(self) -> None:
+        """It is no longer ours."""
+        self.stop, self.lost_at = OwnershipLost(), time.monotonic()
 
 
 class Heart:
@@ -54,6 +62,12 @@ class Heart:
         """Its run is over."""
         with self._lock:
             self._leases.remove(lease)
+
+    def lost_seconds(self) -> float:
+        """For how long a run has gone on whose claim was lost; 0 where there is none."""
+        with self._lock:
+            lost = [each.lost_at for each in self._leases if each.lost_at is not None]
+        return time.monotonic() - min(lost) if lost else 0.0
 
     def _run(self) -> None:
         rhythm = self._lease_seconds / _BEATS_PER_LEASE
@@ -92,9 +106,9 @@ class Heart:
         for lease, progress, pulse in zip(leases, said, pulses, strict=True):
             if pulse is Pulse.UNKNOWN:
                 if started - lease.renewed > self._lease_seconds:
-                    lease.stop = OwnershipLost()
+                    lease.lose()
             elif pulse is Pulse.LOST:
-                lease.stop = OwnershipLost()
+                lease.lose()
             else:
                 lease.renewed, lease.written = started, progress
                 lease.stop = JobCanceled() if pulse is Pulse.CANCELED else lease.stop

@@ -18,7 +18,7 @@ from worker.child import TrainingChild
 from worker.poller import Poller, make_step
 from worker.runner import run_next
 from worker.runtime import Runtime, build_runtime
-from worker.watchdog import guard
+from worker.watchdog import guard_engine
 
 _log = structlog.get_logger()
 
@@ -87,7 +87,7 @@ def _generation_work(runtime: Runtime) -> Callable[[], bool]:
 
     handlers = {JobKind.GENERATION: generation.handle, JobKind.REGISTRATION: registration.handle}
     _ = runtime.engine  # made now: the first job need not wait for the GPU stack
-    guard(runtime)
+    guard_engine(runtime)
     return lambda: run_next(runtime, handlers)
 
 

@@ -1,4 +1,4 @@
-"""Ends a worker whose engine hangs: no thread can be made to leave a call that never returns, but a process can."""
+"""Ends a process that hangs: no thread can be made to leave a call that never returns, but a process can."""
 
 import os
 import threading
@@ -15,23 +15,46 @@ _log = structlog.get_logger()
 _GLANCE_SECONDS = 1.0
 
 
-def guard(runtime: Runtime, *, end: Callable[[], object] = lambda: os._exit(os.EX_SOFTWARE)) -> None:
+def _exit() -> None:
+    os._exit(os.EX_SOFTWARE)
+
+
+def guard_engine(runtime: Runtime, *, end: Callable[[], object] = _exit) -> None:
     """Look on from now on, in a thread; where one call of the engine lasts for `stall_seconds`, `end` the process.
 
     Whoever keeps workers running starts it anew; its jobs run again elsewhere.
     """
-    threading.Thread(target=_watch, args=(runtime, end), name="watchdog", daemon=True).start()
+
+    def give_up(seconds: float) -> None:
+        _log.error("engine_hangs", seconds=round(seconds))
+        try:
+            with runtime.database.transaction() as session:
+                runs.declare_dead(session, worker_id=runtime.worker_id)
+        except LorikeetError as error:  # their leases run out all the same
+            _log.warning("jobs_not_given_up", error=error.message)
+        finally:
+            end()
+
+    _watch(runtime.engine_busy_seconds, runtime.settings.stall_seconds, give_up)
 
 
-def _watch(runtime: Runtime, end: Callable[[], object]) -> None:
-    limit = runtime.settings.stall_seconds
-    while (seconds := runtime.engine_busy_seconds()) <= limit:
-        time.sleep(min(_GLANCE_SECONDS, limit / 4))
-    _log.error("engine_hangs", seconds=round(seconds))
-    try:
-        with runtime.database.transaction() as session:
-            runs.declare_dead(session, worker_id=runtime.worker_id)
-    except LorikeetError as error:  # their leases run out all the same
-        _log.warning("jobs_not_given_up", error=error.message)
-    finally:
+def guard_run(runtime: Runtime, *, end: Callable[[], object] = _exit) -> None:
+    """Look on from now on, in a thread; `end` the process where a run goes on for a lease after it lost its claim.
+
+    A run that comes to its next step stops by itself. One that does not holds a device for nothing.
+    """
+
+    def give_up(seconds: float) -> None:
+        _log.error("run_hangs", seconds=round(seconds))
         end()
+
+    _watch(runtime.heart.lost_seconds, runtime.settings.lease_seconds, give_up)
+
+
+def _watch(seconds: Callable[[], float], limit: float, give_up: Callable[[float], None]) -> None:
+    def look() -> None:
+        while (passed := seconds()) <= limit:
+            time.sleep(min(_GLANCE_SECONDS, limit / 4))
+        give_up(passed)
+
+    threading.Thread(target=look, name="watchdog", daemon=True).start()

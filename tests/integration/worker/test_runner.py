@@ -20,7 +20,7 @@ from tests.job_bench import IMAGE, JobBench
 from tests.loop_bench import wait_until
 from worker.runner import Run, run_next
 from worker.runtime import Runtime
-from worker.watchdog import guard
+from worker.watchdog import guard_engine, guard_run
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_a_worker_whose_engine_hangs_claims_no_more_and_is_ended(bench: JobBench
         released.wait()
 
     runtime.engine._inbox.put(hang)
-    guard(runtime, end=ended.set)
+    guard_engine(runtime, end=ended.set)
     wait_until(lambda: runtime.engine_busy_seconds() > runtime.settings.lease_seconds)
     assert not run_next(runtime, handler(lambda _: Outcome()))
     assert bench.get(waiting.id).status == JobStatus.QUEUED
@@ -236,6 +236,27 @@ def test_a_worker_whose_engine_hangs_claims_no_more_and_is_ended(bench: JobBench
     released.set()
     wait_until(lambda: runtime.engine_busy_seconds() == 0)
     runtime.engine.close()
+
+
+def test_a_run_that_hangs_is_ended_once_its_claim_is_lost(bench: JobBench, runtime: Runtime) -> None:
+    """As one whose step never returns: upkeep takes its job back, and nothing else would end the process."""
+    job = bench.submit()
+    released, ended = threading.Event(), threading.Event()
+
+    def hang(_: Run) -> Outcome:
+        bench.execute("UPDATE job SET progress_at = now() - interval '1 hour' WHERE id = :id", id=job.id)
+        released.wait(30)
+        return Outcome()
+
+    guard_run(runtime, end=ended.set)
+    worker = threading.Thread(target=run_next, args=(runtime, handler(hang)))
+    worker.start()
+    wait_until(lambda: bench.sweep() == 1)
+    assert ended.wait(10)
+    released.set()
+    worker.join()
+    assert runtime.heart.lost_seconds() == 0.0
+    assert bench.get(job.id).status == JobStatus.QUEUED, "what it brought home after all is refused"
 
 
 def test_a_draining_worker_claims_no_more(bench: JobBench, runtime: Runtime) -> None:
