@@ -16,6 +16,7 @@ from core.infra.telemetry import configure_logging
 from core.services import run as runs
 from worker.child import TrainingChild
 from worker.poller import Poller, make_step
+from worker.prefetcher import Prefetcher
 from worker.runner import run_next
 from worker.runtime import Runtime, build_runtime
 from worker.watchdog import guard_engine
@@ -88,6 +89,7 @@ def _generation_work(runtime: Runtime) -> Callable[[], bool]:
     handlers = {JobKind.GENERATION: generation.handle, JobKind.REGISTRATION: registration.handle}
     _ = runtime.engine  # made now: the first job need not wait for the GPU stack
     guard_engine(runtime)
+    Prefetcher(runtime, jobs_ahead=2 * runtime.settings.generation_slots).start()
     return lambda: run_next(runtime, handlers)
 
 

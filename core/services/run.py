@@ -77,17 +77,21 @@ def claim_next(
     if claimed is None:
         return None
     job, model = claimed
-    options = LoadOptions.model_validate(model.options)
     return Claim(
         job_id=job.id,
         claim_epoch=job.claim_epoch,
         kind=JobKind(job.kind),
         tenant_id=job.tenant_id,
         plan=job.plan,
-        model=ModelHandle(model.id, model.name, model.source, model.revision, options),
+        model=_handle(model),
         dataset_id=job.dataset_id,
         is_suspect=job.crash_count >= SUSPECT_CRASHES,
     )
+
+
+def _handle(model: StableDiffusion) -> ModelHandle:
+    options = LoadOptions.model_validate(model.options)
+    return ModelHandle(model.id, model.name, model.source, model.revision, options)
 
 
 class Pulse(StrEnum):
@@ -240,6 +244,12 @@ def has_ended(session: Session, claim: Claim) -> bool:
 def has_work(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     """Whether a job of these kinds is ready to be claimed."""
     return jobs.has_ready(session, kinds=kinds)
+
+
+def next_in_line(session: Session, *, kind: JobKind, limit: int) -> Sequence[tuple[ModelHandle, dict[str, Any]]]:
+    """Base models and plans of the jobs that are claimed next, as far as can be told."""
+    found = jobs.first_in_line(session, kind=kind, limit=limit)
+    return [(_handle(model), job.plan) for job, model in found]
 
 
 def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int, holds: Holding = NOTHING) -> None:

@@ -54,6 +54,16 @@ class AdapterShelf:
         finally:
             self._release(named)
 
+    def fetch(self, adapters: Sequence[ResolvedAdapter]) -> None:
+        """Bring the files to the disk.
+
+        Raises:
+            AdapterUnusable: one is gone.
+            Unavailable: the object store is not reachable.
+        """
+        for adapter in adapters:
+            self._cache.fetch(sha256=adapter.sha256, object_key=adapter.object_key)
+
     def free_device(self) -> bool:
         """Put away from the device what is not in use; whether there was anything."""
         with self._lock:

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,7 +13,7 @@ from PIL import Image
 
 from core.domain.base_model import ModelFacts, ModelFamily, ModelHandle
 from core.domain.errors import JobInterrupted, JobStopped, OutOfMemory
-from core.domain.generation import GenerationPlan, OutputFormat
+from core.domain.generation import GenerationPlan, OutputFormat, ResolvedAdapter
 from core.domain.holding import Holding
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -117,6 +117,23 @@ class ImageEngine:
             plan = _smallest_plan(model, loaded.facts)
             self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
             return loaded.facts
+
+    def prefetch(self, model: ModelHandle, adapters: Sequence[ResolvedAdapter]) -> None:
+        """Bring adapters near that are about to be asked for: to the device if their model is there, else to the disk.
+
+        Raises:
+            AdapterUnusable: one does not fit the model, or its file is gone.
+            Unavailable: the object store is not reachable.
+        """
+        loaded = self._models.find(model)
+        if loaded is None:
+            self._shelf.fetch(adapters)
+            return
+        try:
+            with self._shelf.use(adapters, model=model, pipeline=loaded.pipeline, device=loaded.device):
+                pass
+        finally:
+            self._models.give_back(loaded)
 
     def holding(self) -> Holding:
         """What is in memory now."""

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, selectinload
 
 from core.domain.job import TERMINAL, JobKind, JobStatus
-from core.infra.table import Adapter, Artifact, Job, ModelUpdate, UserFeedback, WorkRate
+from core.infra.table import Adapter, Artifact, Job, ModelUpdate, StableDiffusion, UserFeedback, WorkRate
 
 READY = and_(
     Job.status == JobStatus.QUEUED,
@@ -171,6 +171,13 @@ def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
     """Those of the jobs that have ended, or are gone."""
     query = select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))
     return set(job_ids) - set(session.scalars(query))
+
+
+def first_in_line(session: Session, *, kind: JobKind, limit: int) -> Sequence[tuple[Job, StableDiffusion]]:
+    """The ready jobs whose turns come next, with their base models."""
+    query = select(Job, StableDiffusion).join(StableDiffusion, StableDiffusion.id == Job.base_model_id)
+    rows = session.execute(query.where(READY, Job.kind == kind).order_by(*IN_LINE).limit(limit))
+    return [(job, model) for job, model in rows]
 
 
 def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
