@@ -3,6 +3,7 @@
 The only broad try/except of the worker is here.
 """
 
+import errno
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from worker.heart import Lease
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRAININGS = KINDS_OF_WORKER[WorkerKind.TRAINING]
 
 
@@ -132,20 +134,30 @@ def _run(claim: Claim, runtime: Runtime, handle: Handler) -> None:
         except JobStopped as stopped:
             _end_stopped(claim, runtime, run.stop_reason or stopped)
         except Unavailable as error:
-            _log.warning("gave_back", error=error.message)
-            delay = timedelta(seconds=random.uniform(2, 10))
-            _commit(claim, runtime, lambda session: runs.give_back(session, claim, delay=delay))
+            _give_back(claim, runtime, error.message)
         except (JobFailure, InvalidInput, NotFound) as error:
             _log.info("failed", code=error.code, error=error.message)
             reason = error
             _commit(claim, runtime, lambda session: runs.fail(session, claim, reason))
         except Exception as error:  # noqa: BLE001  # whatever it was, the job must end or run again
+            if (
+                isinstance(error, OSError) and error.errno in _DISK_FULL
+            ):  # no fault of the job's, as little as an outage
+                _give_back(claim, runtime, "This worker's disk is full.")
+                return
             _log.exception("failed_unexpectedly")
             surprise = error
             _commit(claim, runtime, lambda session: runs.fail_unexpectedly(session, claim, surprise))
         else:
             _commit(claim, runtime, lambda session: runs.finish(session, claim, outcome))
             _log.info("finished", outputs=len(outcome.outputs))
+
+
+def _give_back(claim: Claim, runtime: Runtime, reason: str) -> None:
+    """Something that the job needs is not to be had for now; it runs again, perhaps elsewhere."""
+    _log.warning("gave_back", error=reason)
+    delay = timedelta(seconds=random.uniform(2, 10))
+    _commit(claim, runtime, lambda session: runs.give_back(session, claim, delay=delay))
 
 
 def _end_stopped(claim: Claim, runtime: Runtime, reason: JobStopped) -> None:

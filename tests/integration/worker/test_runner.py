@@ -1,5 +1,6 @@
 """The runner against the real Postgres, with handlers that do what each test needs."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -257,6 +258,13 @@ def test_a_run_that_hangs_is_ended_once_its_claim_is_lost(bench: JobBench, runti
     worker.join()
     assert runtime.heart.lost_seconds() == 0.0
     assert bench.get(job.id).status == JobStatus.QUEUED, "what it brought home after all is refused"
+
+
+def test_a_full_disk_costs_the_job_nothing(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    run_next(runtime, raising(OSError(errno.ENOSPC, "No space left on device")))
+    back = bench.get(job.id)
+    assert (back.status, back.attempt, back.interrupt_count) == (JobStatus.QUEUED, 0, 1)
 
 
 def test_a_draining_worker_claims_no_more(bench: JobBench, runtime: Runtime) -> None:
