@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from core.domain.rollout import Arm
 from core.domain.value import Float, Int, Name, Seed, Share, Specification, Text
+from core.domain.webhook import Notified
 
 
 class SchedulerName(StrEnum):
@@ -57,7 +58,7 @@ class AdapterChoice(Specification):
     text_encoder_weight: Annotated[Float, Field(ge=-4, le=4)] | None = None
 
 
-class GenerationSpec(Specification):
+class GenerationSpec(Notified):
     """What a picture is made from. A field left out takes the base model's default.
 
     Image i of a request is made from seed + i, so each can be made again alone.

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from core.domain.value import Bool, Float, Int, Name, Seed, Share, Specification, Text
+from core.domain.webhook import Notified
 
 
 class Augmentation(Specification):
@@ -47,7 +48,7 @@ class Recipe(Specification):
         return self
 
 
-class TrainingSpec(Recipe):
+class TrainingSpec(Recipe, Notified):
     """A fine-tuning on a dataset of pictures."""
 
     base_model: Name | None = None
