@@ -27,7 +27,7 @@ def configure_logging(settings: Settings, *, process: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*last, renderer]))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    for name in ("botocore", "boto3", "urllib3", "httpx", "httpcore", "PIL", "uvicorn.access"):
+    for name in ("botocore", "boto3", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "PIL", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
