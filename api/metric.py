@@ -11,7 +11,7 @@ from core.domain.errors import Unavailable
 from core.domain.job import WorkerKind
 from core.infra.database import Database
 from core.services import census
-from core.services.census import LiveWorker
+from core.services.census import Census, LiveWorker
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -62,7 +62,16 @@ class SystemCollector(Collector):
             queued.add_metric([kind], number)
         for worker, number in count.workers.items():
             workers.add_metric([worker], number)
-        yield from (is_up, jobs, queued, workers, *_holdings(count.live))
+        yield from (is_up, jobs, queued, workers, *_holdings(count.live), *_webhooks(count))
+
+
+def _webhooks(count: Census) -> Iterator[Metric]:
+    told = GaugeMetricFamily("lorikeet_webhook_deliveries", "Deliveries to webhooks that are kept.", labels=["outcome"])
+    overdue = GaugeMetricFamily("lorikeet_webhook_overdue_seconds", "How long the delivery waits that is due longest.")
+    for outcome, number in count.webhooks.items():
+        told.add_metric([outcome], number)
+    overdue.add_metric([], count.webhook_overdue)
+    yield from (told, overdue)
 
 
 def _holdings(live: Sequence[LiveWorker]) -> Iterator[Metric]:

@@ -34,6 +34,8 @@ from core.infra.table import (
     Transition,
     UpdatePolicyRow,
     UserFeedback,
+    WebhookDelivery,
+    WebhookSecret,
     WorkerPresence,
     WorkRate,
 )
@@ -154,6 +156,10 @@ def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeed
             LineTurn(tenant_id=job.tenant_id, worker=WorkerKind.TRAINING, next_place=1.0, taken_by=1),
             GpuUsage(tenant_id=job.tenant_id, hour=sa.func.date_trunc("hour", sa.func.now()), seconds=1.0),
             ApiKey(tenant_id=job.tenant_id, name="key", key_sha256=job.tenant_id.hex * 2),
+            WebhookSecret(tenant_id=job.tenant_id, secret="whsec_AAAA"),
+            WebhookDelivery(
+                tenant_id=job.tenant_id, job_id=job.id, event="start", host="example.com", next_at=sa.func.now()
+            ),
             WorkerPresence(id=f"worker:{job.id}", kind=WorkerKind.TRAINING, slots=1),
             WorkRate(base_model_id=job.base_model_id, kind=JobKind.TRAINING, seconds_per_unit=1.0),
             Checkpoint(job_id=job.id, step=1, claim_epoch=1, object_prefix="checkpoint", manifest_sha256=DIGEST),

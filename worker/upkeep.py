@@ -1,4 +1,4 @@
-"""Main file of the clockwork: runs `handler.upkeep` on a clock until it is asked to stop."""
+"""Main file of the clockwork: runs `handler.upkeep` on a clock, and the postman, until it is asked to stop."""
 
 import signal
 import threading
@@ -7,7 +7,9 @@ import structlog
 
 from core.infra.settings import load_settings
 from core.infra.telemetry import configure_logging
+from core.infra.webhook_sender import WebhookSender
 from worker.handler.upkeep import SELDOM, OrphanSweep, tick
+from worker.handler.webhook import Postman
 from worker.runtime import build_runtime
 
 _log = structlog.get_logger()
@@ -21,6 +23,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     runtime = build_runtime(settings)
+    postman = Postman(runtime, WebhookSender(private=settings.webhook_private))
+    postman.start()
     _log.info("upkeep_started")
     count, orphans = 0, OrphanSweep(runtime)
     while not stopped.wait(settings.sweep_seconds):
@@ -28,6 +32,7 @@ def main() -> None:
         if count % SELDOM == 0:
             orphans.step()
         count += 1
+    postman.stop()
     runtime.close()
 
 

@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     ring_seconds: PositiveFloat = Field(default=15.0, description="seconds before a doorbell is rung again")
     poll_seconds: PositiveFloat = Field(default=5.0, description="seconds an idle worker waits before it polls")
 
+    # Webhooks.
+    webhook_slots: PositiveInt = Field(default=16, description="webhooks that one upkeep process posts at once")
+    webhook_private: bool = Field(
+        default=False,
+        description="whether webhooks may go to http:// and to private addresses: for development, never in production",
+    )
+
     # The workers.
     data_dir: Path = Field(default=Path("data"), description="folder of everything kept on this machine")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device of the engine")

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from core.domain.holding import Holding, read_holding
 from core.domain.job import JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
+from core.infra.repository import webhook as deliveries
 from core.infra.repository import worker as workers
 from core.services.job import ALIVE_SECONDS
 
@@ -29,13 +30,16 @@ class LiveWorker:
 class Census:
     """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero.
 
-    `live` are these processes.
+    `live` are these processes. Webhooks are told, or not yet, by outcome; the longest due one for `webhook_overdue`
+    seconds.
     """
 
     jobs: Mapping[tuple[JobKind, JobStatus], int]
     queued: Mapping[JobKind, int]
     workers: Mapping[WorkerKind, int]
     live: Sequence[LiveWorker]
+    webhooks: Mapping[str, int]
+    webhook_overdue: float
 
 
 def take(session: Session) -> Census:
@@ -48,6 +52,8 @@ def take(session: Session) -> Census:
         queued={kind: counted.get((kind, JobStatus.QUEUED), 0) for kind in JobKind},
         workers={kind: alive[kind] for kind in WorkerKind},
         live=live,
+        webhooks=dict.fromkeys(deliveries.OUTCOMES, 0) | deliveries.count_by_outcome(session),
+        webhook_overdue=deliveries.overdue_seconds(session),
     )
 
 

@@ -81,6 +81,8 @@ def submit(
     if replay := terms.find_replay(session):
         return replay
     problems, image = ProblemList(), None
+    with problems.gather():
+        spec.check_webhook(private=settings.webhook_private)
     with problems.gather(field="init_image"):
         image = _init_image(session, spec, terms.tenant_id, settings=settings, store=store)
     model = None
@@ -117,6 +119,7 @@ def _submission(
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
         priority=terms.priority,
+        webhook=spec.asked_webhook,
     )
 
 

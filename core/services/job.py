@@ -12,6 +12,7 @@ from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
 from core.domain.job import KINDS_OF_WORKER, JobKind, JobPriority, JobStatus, WorkerKind
 from core.domain.limit import Limits
+from core.domain.webhook import Webhook
 from core.infra.database import after_commit
 from core.infra.repository import admission as admissions
 from core.infra.repository import job as jobs
@@ -63,6 +64,7 @@ class Submission:
     idempotency: Idempotency | None = None
     cancel_after: timedelta | None = None
     priority: JobPriority = JobPriority.NORMAL
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _ring(queue: TaskQueue, kind: JobKind, job_id: UUID) -> None:
 
 
 def _row(submission: Submission) -> dict[str, Any]:
-    idempotency = submission.idempotency
+    idempotency, webhook = submission.idempotency, submission.webhook
     return {
         "id": uuid4(),
         "tenant_id": submission.tenant_id,
@@ -183,6 +185,8 @@ def _row(submission: Submission) -> dict[str, Any]:
         "work_units": submission.work_units,
         "idempotency_key": idempotency.key if idempotency else None,
         "request_sha256": idempotency.request_sha256 if idempotency else None,
+        "webhook": webhook.url if webhook else None,
+        "webhook_events": list(webhook.events) if webhook else None,
     }
 
 

@@ -45,6 +45,8 @@ def submit(session: Session, spec: TrainingSpec, terms: Terms, *, settings: Sett
         return replay
     problems, model, dataset = ProblemList(), None, None
     with problems.gather():
+        spec.check_webhook(private=settings.webhook_private)
+    with problems.gather():
         name = spec.base_model or settings.default_model
         model = models.usable(session, tenant_id=terms.tenant_id, name=name, field="base_model")
     with problems.gather():
@@ -139,6 +141,7 @@ def _submission(spec: TrainingSpec, plan: TrainingPlan, terms: Terms, model: Sta
         idempotency=terms.idempotency,
         cancel_after=terms.cancel_after,
         priority=terms.priority,
+        webhook=spec.asked_webhook,
     )
 
 

@@ -75,9 +75,9 @@ _ADMIT = text(
       RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,
-        cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256)
+        cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256, webhook, webhook_events)
       SELECT :id, :tenant_id, :kind, :spec, :plan, :base_model_id, :dataset_id, :priority, place, :work_units,
-        cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256
+        cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256, :webhook, :webhook_events
       FROM new, turn
       ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
       RETURNING created_at
@@ -99,6 +99,7 @@ _ADMIT = text(
     bindparam("spec", type_=JSONB),
     bindparam("plan", type_=JSONB),
     bindparam("kinds", type_=ARRAY(Text)),
+    bindparam("webhook_events", type_=ARRAY(Text)),
     bindparam("cancel_after", type_=Interval),
 )
 

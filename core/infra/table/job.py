@@ -4,12 +4,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.domain.job import STORED, JobKind, WorkerKind
 from core.domain.rollout import Arm
 from core.infra.table.base import Base, CreatedAt, Id, Sha256, TenantId, one_of
+
+UNTOLD = "webhook IS NOT NULL AND webhook_noted_at IS NULL AND (started_at IS NOT NULL OR completed_at IS NOT NULL)"
+"""Jobs that may have something to tell which is not yet written down."""
 
 
 class Job(Base):
@@ -18,7 +21,8 @@ class Job(Base):
     `claim_epoch` is the fence: every claim adds one, and every later write of that run names it.
     `attempt` counts errors of the work, `crash_count` leases that ran out, `interrupt_count` drains. Jobs are served
     by `place`, so that tenants take turns (see `repository/admission`); of those of one tenant the one of the lowest
-    `priority` goes first, and what it passes takes its place.
+    `priority` goes first, and what it passes takes its place. `webhook_noted_at` is when the last of the events that
+    its webhook is told was written down.
     """
 
     __tablename__ = "job"
@@ -42,6 +46,7 @@ class Job(Base):
         Index("ix_job_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_job_deadline", "deadline_at", postgresql_where=text("status IN ('queued', 'running')")),
         Index("ix_job_listed", "tenant_id", "created_at", "id"),
+        Index("ix_job_untold", "completed_at", postgresql_where=text(UNTOLD)),
     )
 
     id: Mapped[Id]
@@ -84,6 +89,10 @@ class Job(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     warnings: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     execution_seconds: Mapped[float | None]
+
+    webhook: Mapped[str | None] = mapped_column(Text)
+    webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    webhook_noted_at: Mapped[datetime | None]
 
     artifacts: Mapped[list["Artifact"]] = relationship(
         back_populates="job", order_by="Artifact.position", passive_deletes=True
