@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from core.domain.errors import InvalidInput
 from core.domain.job import JobPriority
+from core.domain.webhook import Notified
 from core.services.job import Idempotency
 from core.services.terms import Terms
 
@@ -65,6 +66,8 @@ def _idempotency(key: str | None, spec: BaseModel) -> Idempotency | None:
     if not _KEY.fullmatch(key):
         raise InvalidInput.of("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     request = f"{type(spec).__name__}\n{spec.model_dump_json()}"
+    if isinstance(spec, Notified) and (webhook := spec.asked_webhook):  # no dump has it
+        request += f"\n{webhook.url}\n{','.join(webhook.events)}"
     return Idempotency(key, hashlib.sha256(request.encode()).hexdigest())
 
 

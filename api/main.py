@@ -27,13 +27,14 @@ from api.route import (
     policy,
     rollout,
     training,
+    webhook,
 )
 from api.runtime import Runtime, build_runtime
 from core.infra.settings import Settings, load_settings
 from core.infra.telemetry import configure_logging
 
 _ROUTES = (
-    *(generation, training, job, dataset, adapter, model, image),
+    *(generation, training, job, webhook, dataset, adapter, model, image),
     *(feedback, policy, model_update, lineage, rollout, health),
 )
 _DESCRIPTION = """Stable Diffusion that learns from its users.

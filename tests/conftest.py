@@ -58,7 +58,7 @@ def stack(servers: Servers) -> Iterator[System]:
     `stack.client` speaks to it with the first tenant's key. All tests of a run share it.
     """
     quick = {"PORT": str(any_free_port()), "POLL_SECONDS": "0.5", "SWEEP_SECONDS": "0.5", "LEASE_SECONDS": "5"}
-    quick["CHECKPOINT_SECONDS"] = "1"
+    quick |= {"CHECKPOINT_SECONDS": "1", "WEBHOOK_PRIVATE": "true"}
     with running({**servers.variables(migrated=False), **quick}, say=print) as system:
         await_model(system, Console(quiet=True))
         yield system

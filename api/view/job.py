@@ -46,6 +46,7 @@ class JobUrls(BaseModel):
 
     self: str
     cancel: str
+    webhooks: str
 
 
 class JobView(BaseModel):
@@ -66,6 +67,7 @@ class JobView(BaseModel):
     error: JobError | None
     warnings: list[Any]
     metrics: JobMetrics
+    webhook: str | None = Field(description="who is told how the job goes, without the query string")
     urls: JobUrls
 
 
@@ -93,7 +95,8 @@ def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None 
             execution_ms=None if job.execution_seconds is None else round(job.execution_seconds * 1000),
             gpu_seconds=None,
         ),
-        urls=JobUrls(self=url, cancel=f"{url}/cancel"),
+        webhook=job.webhook and job.webhook.partition("?")[0],
+        urls=JobUrls(self=url, cancel=f"{url}/cancel", webhooks=f"{url}/webhooks"),
     )
 
 

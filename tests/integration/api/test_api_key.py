@@ -17,7 +17,10 @@ from tests.api_bench import Tenancy
 from tests.integration.api.test_tenancy import OPEN, routes
 
 BY_SIGNED_URL = {("PUT", "/api/datasets/{dataset_id}/uploads/{position}")}
-BY_KIND_OF_JOB = {("POST", "/api/jobs/{job_id}/cancel")}
+BY_KIND_OF_JOB = {
+    ("POST", "/api/jobs/{job_id}/cancel"),
+    ("POST", "/api/jobs/{job_id}/webhooks/{delivery_id}/replay"),
+}
 BY_TOKEN_TOO = {("POST", "/api/feedback")}
 
 

@@ -48,10 +48,11 @@ def test_the_job_has_exactly_the_fields_of_the_contract(tenant: Tenancy) -> None
         "error",
         "warnings",
         "metrics",
+        "webhook",
         "urls",
     }
     assert set(job["metrics"]) == {"queue_ms", "execution_ms", "gpu_seconds"}
-    assert set(job["urls"]) == {"self", "cancel"}
+    assert set(job["urls"]) == {"self", "cancel", "webhooks"}
 
 
 def test_a_failed_job_says_why(tenant: Tenancy) -> None:

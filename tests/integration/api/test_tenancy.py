@@ -26,7 +26,7 @@ def test_every_route_needs_a_key(client: TestClient) -> None:
         if path in OPEN:
             continue
         url = path.replace("{position}", "0").replace("{form}", "kohya")
-        things = ("job", "dataset", "adapter", "model", "image", "artifact", "feedback", "update")
+        things = ("job", "dataset", "adapter", "model", "image", "artifact", "feedback", "update", "delivery")
         for name in things:
             url = url.replace(f"{{{name}_id}}", str(uuid4()))
         json: dict[str, Any] = {} if method not in ("POST", "PUT") else {"json": {"prompt": "a"}}
