@@ -46,7 +46,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_webhook_delivery_tenant_id", "webhook_delivery", ["tenant_id"])
     op.create_index(
-        "ix_webhook_delivery_open", "webhook_delivery", ["next_at"], postgresql_where=sa.text("next_at IS NOT NULL")
+        "ix_webhook_delivery_open",
+        "webhook_delivery",
+        ["tenant_id", "next_at"],
+        postgresql_where=sa.text("next_at IS NOT NULL"),
     )
     op.create_table(
         "webhook_secret",

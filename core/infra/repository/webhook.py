@@ -12,6 +12,9 @@ from core.domain.webhook import Room, WebhookEvent
 from core.infra.table import Job, WebhookDelivery
 from core.infra.table.job import UNTOLD
 
+_LOOKED_AT = 200
+"""Deliveries of a tenant that are due longest and among which hosts take turns, however many more there are."""
+
 OUTCOMES = ("waiting", "retrying", "delivered", "given_up")
 _NOTE = text(
     f"""
@@ -23,14 +26,12 @@ _NOTE = text(
       RETURNING id, tenant_id, webhook, webhook_events, started_at, completed_at, status
     ), begun AS (
       SELECT id, tenant_id, webhook, webhook_events, started_at, completed_at, status
-      FROM job WHERE {UNTOLD} AND completed_at IS NULL AND '{WebhookEvent.START}' = ANY(webhook_events)
-        AND NOT EXISTS (
-          SELECT FROM webhook_delivery WHERE job_id = job.id AND event = '{WebhookEvent.START}')
+      FROM job WHERE {UNTOLD} AND completed_at IS NULL
     ), noted AS (
       SELECT * FROM ended UNION ALL SELECT * FROM begun
     )
     INSERT INTO webhook_delivery (id, tenant_id, job_id, event, host, next_at)
-    SELECT gen_random_uuid(), tenant_id, noted.id, event, substring(webhook FROM '://([^/?]+)'), now()
+    SELECT gen_random_uuid(), tenant_id, noted.id, event, lower(substring(webhook FROM '://([^/?]+)')), now()
     FROM noted CROSS JOIN unnest(webhook_events) AS event
     WHERE CASE event
       WHEN '{WebhookEvent.START}' THEN started_at IS NOT NULL
@@ -45,9 +46,10 @@ _TAKE = text(
     WITH busy AS (
       SELECT * FROM unnest(:tenants, :hosts) AS held(tenant_id, host)
     ), due AS (
-      SELECT id, tenant_id, host, next_at,
-        row_number() OVER (PARTITION BY tenant_id, host ORDER BY next_at, id) AS turn
-      FROM webhook_delivery WHERE next_at <= now()
+      SELECT longest.*, row_number() OVER (PARTITION BY tenant_id, host ORDER BY next_at, longest.id) AS turn
+      FROM tenant CROSS JOIN LATERAL (
+        SELECT id, tenant_id, host, next_at FROM webhook_delivery
+        WHERE tenant_id = tenant.id AND next_at <= now() ORDER BY next_at LIMIT :looked_at) AS longest
     ), by_tenant AS (
       SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY turn, next_at, id)
         + (SELECT count(*) FROM busy WHERE busy.tenant_id = due.tenant_id) AS of_tenant
@@ -72,6 +74,7 @@ _TAKE = text(
     bindparam("per_host", type_=Integer()),
     bindparam("per_tenant", type_=Integer()),
     bindparam("room", type_=Integer()),
+    bindparam("looked_at", _LOOKED_AT, type_=Integer()),
     bindparam("lease", type_=Interval()),
 )
 

@@ -26,7 +26,7 @@ class WebhookDelivery(Base):
             "(next_at IS NULL) = (delivered_at IS NOT NULL OR given_up_at IS NOT NULL)", name="open_has_next"
         ),
         UniqueConstraint("job_id", "event"),
-        Index("ix_webhook_delivery_open", "next_at", postgresql_where=text("next_at IS NOT NULL")),
+        Index("ix_webhook_delivery_open", "tenant_id", "next_at", postgresql_where=text("next_at IS NOT NULL")),
     )
 
     id: Mapped[Id]

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from sqlalchemy import text
 
 from core.domain.errors import JobFailure
 from core.domain.job import MAX_CRASHES, JobStatus
+from core.domain.retention import Retention
 from core.domain.webhook import Webhook, WebhookEvent
 from core.infra.table import Job
 from core.services import run as runs
@@ -133,5 +133,5 @@ def test_deliveries_go_with_their_job(bench: JobBench, store: Any) -> None:
     assert len(noted(bench, job)) == 3
     bench.execute("UPDATE job SET completed_at = now() - interval '1 year'")
     with bench.database.transaction() as session:
-        assert upkeeps.remove_old(session, store=store, retention=timedelta(days=30)) == 1
+        assert upkeeps.remove_old(session, store=store, retention=Retention(job_days=30, training_days=30)) == 1
         assert session.execute(text("SELECT count(*) FROM webhook_delivery")).scalar_one() == 0

@@ -114,7 +114,7 @@ def test_nobody_and_no_host_has_all_the_room(bench: JobBench) -> None:
     first = take(bench)
     assert len(first) == 8, "half of the room is one tenant's"
     assert {letter.host for letter in first} == {f"slow-{number}.example.com" for number in range(4)}
-    begin(bench, tenant_id=other, url="https://slow-0.example.com/", count=5)
+    begin(bench, tenant_id=other, url="https://SLOW-0.example.com/", count=5)
     begin(bench, tenant_id=other, url="https://quick.example.com/", count=1)
     second = take(bench, busy=first)
     assert [letter.tenant_id for letter in second] == [other] * 3
