@@ -12,14 +12,14 @@ from functools import partial
 from random import Random
 from uuid import UUID
 
+import httpx2 as httpx
 from redis import Redis
 
 from chaos.plant import LEASE_SECONDS, Plant
 from chaos.point import OF_GENERATION, OF_TRAINING, Fate, Point
 from chaos.poison import HANG, SEGFAULT
 from chaos.relay import NONE, Trouble
-from cli.client import Client
-from cli.refusal import Refusal
+from chaos.traffic import TRY_SECONDS, until_settled
 from core.domain.job import JobKind
 from core.domain.message import QUEUE_NAME
 from core.infra.task_queue import encode_doorbell
@@ -165,17 +165,15 @@ def end_connections(plant: Plant, _: Random) -> None:
 
 def poison(prompt: str, plant: Plant, random: Random) -> None:
     """Submit a picture that kills, or hangs, whatever draws it."""
-    client = Client(random.choice(plant.apis), plant.key)
-    deadline = time.monotonic() + _POINT_PATIENCE_SECONDS
-    while True:
-        try:
-            client.generate({"prompt": prompt})
-        except Refusal as refusal:
-            if time.monotonic() > deadline:
-                raise Missed from refusal
-            time.sleep(1.0)
-        else:
-            return client.close()
+    headers = {"Authorization": f"Bearer {plant.key}", "Idempotency-Key": f"{random.getrandbits(128):x}"}
+    body = {"prompt": prompt}
+    answer = until_settled(
+        lambda api: httpx.post(f"{api}/api/generate", json=body, headers=headers, timeout=TRY_SECONDS, trust_env=False),
+        plant.apis,
+        random,
+    )
+    if answer is None or not answer.is_success:
+        raise Missed
 
 
 FAULTS: dict[str, Fault] = {

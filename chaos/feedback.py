@@ -9,7 +9,7 @@ must start, and start once, whatever comes of it.
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from chaos.ground import ground
 from chaos.plant import Plant, Size
 from chaos.run import cause, heal
 from chaos.schedule import SLICE, plan
+from chaos.traffic import TRY_SECONDS, until_settled
 from cli.client import Client
 from core.infra.database import Database
 from core.services import api_key as api_keys
 from core.services import tenant as tenants
 
 _WRITERS = 50
-_TRY_SECONDS = 15.0
 _PATIENCE_SECONDS = 120.0
 _KINDS = ("API", "upkeep", "Postgres", "Redis")
 _GLANCE_SECONDS = 0.2
@@ -84,28 +84,17 @@ def found(plant: Plant, number: int, *, threshold: int) -> Community:
 
 def _say(plant: Plant, community: Community, user: int) -> None:
     """Say it until it was heard. Said twice it is the same word: the latest of a user counts."""
-    word: Mapping[str, object] = {
-        "kind": "thumb",
-        "image_id": community.image_id,
-        "liked": True,
-        "user_ref": f"user-{user}",
-    }
-    headers, deadline = {"Authorization": f"Bearer {community.key}"}, time.monotonic() + _PATIENCE_SECONDS
-    attempt = user
-    while time.monotonic() < deadline:
-        attempt += 1
-        url = f"{plant.apis[attempt % len(plant.apis)]}/api/feedback"
-        try:
-            answer = httpx.post(url, json=word, headers=headers, timeout=_TRY_SECONDS, trust_env=False)
-        except httpx.TransportError:
-            time.sleep(_GLANCE_SECONDS)
-            continue
-        if answer.is_success:
-            return
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            raise AssertionError(f"{answer.status_code}: {answer.text}")
-        time.sleep(float(answer.headers["Retry-After"]))
-    raise TimeoutError("Feedback was not taken.")
+    word = {"kind": "thumb", "image_id": community.image_id, "liked": True, "user_ref": f"user-{user}"}
+    headers = {"Authorization": f"Bearer {community.key}"}
+    answer = until_settled(
+        lambda api: httpx.post(f"{api}/api/feedback", json=word, headers=headers, timeout=TRY_SECONDS, trust_env=False),
+        plant.apis,
+        Random(user),
+    )
+    if answer is None:
+        raise TimeoutError("Feedback was not taken.")
+    if not answer.is_success:
+        raise AssertionError(f"{answer.status_code}: {answer.text}")
 
 
 def count(plant: Plant, *, expected: int, threshold: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ They do what docs ask of a client: an Idempotency-Key for each request, and afte
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from chaos.journal import Journal
 from cli.client import TERMINAL
 
 PATIENCE_SECONDS = 300.0
-_TRY_SECONDS = 15.0
+TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
 _CANCELED, _WATCHED, _DOUBLED = 0.12, 0.2, 0.1
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
@@ -44,7 +44,7 @@ class Traffic:
         self._apis, self._journal, self._seed = apis, journal, seed
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} | ({} if keeps_connections else {"Connection": "close"}),
-            timeout=_TRY_SECONDS,
+            timeout=TRY_SECONDS,
             trust_env=False,
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
         )
@@ -114,24 +114,42 @@ class Traffic:
             time.sleep(random.uniform(0.3, 0.8))
 
     def _call(self, method: str, path: str, random: Random, **content: Any) -> dict[str, Any] | None:
-        """Ask until there is an answer that settles it; None, and a violation, where there never is."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            pause = random.uniform(*_PAUSE_SECONDS)
-            try:
-                answer = self._http.request(method, random.choice(self._apis) + path, **content)
-            except httpx.TransportError as error:
-                self._journal.write(event="no answer", why=type(error).__name__)
-                time.sleep(pause)
-                continue
-            if answer.is_success:
-                return dict(answer.json())
-            self._journal.write(event="refused", status=answer.status_code, method=method, body=answer.text[:500])
-            if answer.status_code not in (429, 503):
-                return None
-            time.sleep(float(answer.headers["Retry-After"]) + pause)
-        self._journal.write(event="violation", what=f"{method} {path}: no answer in {PATIENCE_SECONDS:.0f} s")
-        return None
+        """What was answered; None where it was a refusal, or, which is a violation, where there never was an answer."""
+        answer = until_settled(
+            lambda api: self._http.request(method, api + path, **content), self._apis, random, note=self._journal.write
+        )
+        if answer is None:
+            self._journal.write(event="violation", what=f"{method} {path}: no answer in {PATIENCE_SECONDS:.0f} s")
+        return dict(answer.json()) if answer is not None and answer.is_success else None
+
+
+def until_settled(
+    send: Callable[[str], httpx.Response],
+    apis: Sequence[str],
+    random: Random,
+    *,
+    note: Callable[..., None] = lambda **_: None,
+) -> httpx.Response | None:
+    """Ask one API or another until the answer settles it, as docs tell a client to; None where that never comes.
+
+    `note` is told of every try that was in vain, and of every refusal.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        pause = random.uniform(*_PAUSE_SECONDS)
+        try:
+            answer = send(random.choice(apis))
+        except httpx.TransportError as error:
+            note(event="no answer", why=type(error).__name__)
+            time.sleep(pause)
+            continue
+        if answer.is_success:
+            return answer
+        note(event="refused", status=answer.status_code, method=answer.request.method, body=answer.text[:500])
+        if answer.status_code not in (429, 503):
+            return answer
+        time.sleep(float(answer.headers["Retry-After"]) + pause)
+    return None
 
 
 def make_request(random: Random) -> dict[str, Any]:
