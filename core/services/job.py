@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,8 @@ from core.infra.task_queue import TaskQueue
 
 _GUESSED_SECONDS_PER_UNIT = 0.01
 """Before the first job of its kind is done; a GPU is faster, a laptop slower."""
+
+_LONGEST_RETRY = 600
 
 ALIVE_SECONDS = 30.0
 """A worker that was not seen for so long does not count."""
@@ -122,7 +125,7 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
         seen_within_seconds=ALIVE_SECONDS,
     )
     if admission.created_at is None:
-        return _not_added(session, submission, admission)
+        return _not_added(session, submission, admission, worker)
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
     found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
@@ -133,20 +136,21 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
     return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 
 
-def _not_added(session: Session, submission: Submission, admission: Admission) -> Accepted:
+def _not_added(session: Session, submission: Submission, admission: Admission, worker: WorkerKind) -> Accepted:
     if submission.idempotency is not None:
         replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
         if replay is not None:
             return accepted(session, replay)
-    raise _refusal(admission)
+    raise _refusal(admission, worker)
 
 
-def _refusal(standing: Admission) -> Refused:
+def _refusal(standing: Admission, worker: WorkerKind) -> Refused:
     """The limit that a job is too much for, and when there will be room."""
     jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
+    first_starts = _expect(worker, 0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
     if jobs >= standing.allowed_jobs:
         message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may."
-        return QueueFull(message, retry_after_seconds=_within_minutes(seconds / max(1, jobs)))
+        return QueueFull(message, retry_after_seconds=_within_minutes(first_starts))
     if standing.used_seconds + seconds + standing.cost > standing.allowed_gpu_seconds:
         message = (
             f"Your jobs ran for {standing.used_seconds:.0f} seconds in 24 hours, and about "
@@ -155,11 +159,15 @@ def _refusal(standing: Admission) -> Refused:
         )
         return QuotaExceeded(message, retry_after_seconds=max(1, round(standing.until_fewer)))
     message = f"About {seconds:.0f} seconds of your work are waiting; at most {standing.allowed_seconds:.0f} may."
-    return QueueFull(message, retry_after_seconds=_within_minutes(seconds + standing.cost - standing.allowed_seconds))
+    excess = seconds + standing.cost - standing.allowed_seconds
+    return QueueFull(
+        message, retry_after_seconds=_within_minutes(None if first_starts is None else first_starts + excess)
+    )
 
 
-def _within_minutes(seconds: float) -> int:
-    return max(1, min(600, round(seconds)))
+def _within_minutes(seconds: float | None) -> int:
+    """A time to come back after, where it is known; nobody should have to wait for long to hear that it has changed."""
+    return _LONGEST_RETRY if seconds is None else max(1, min(_LONGEST_RETRY, ceil(seconds)))
 
 
 def accepted(session: Session, job: Job) -> Accepted:

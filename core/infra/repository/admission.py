@@ -87,10 +87,15 @@ _ADMIT = text(
       ORDER BY place, created_at, id
       OFFSET (SELECT count(*) FROM own WHERE kind = ANY(:kinds) AND status = 'queued' AND priority <= :priority)
       LIMIT 1
+    ), head AS (
+      SELECT place, created_at, id FROM own WHERE kind = ANY(:kinds) AND status = 'queued'
+      ORDER BY place, created_at, id LIMIT 1
+    ), stand AS (
+      SELECT * FROM passed WHERE EXISTS (SELECT FROM turn)
+      UNION ALL SELECT place, 'infinity', :id FROM turn WHERE NOT EXISTS (SELECT FROM passed)
+      UNION ALL SELECT * FROM head WHERE NOT EXISTS (SELECT FROM turn)
     ), ahead AS (
-      SELECT ahead.jobs, ahead.seconds FROM turn LEFT JOIN passed ON true,
-        line_ahead(:kinds, coalesce(passed.place, turn.place), coalesce(passed.created_at, 'infinity'),
-          coalesce(passed.id, :id)) AS ahead
+      SELECT ahead.jobs, ahead.seconds FROM stand, line_ahead(:kinds, place, created_at, id) AS ahead
     )
     SELECT standing.*, place, ahead.jobs AS jobs_ahead, ahead.seconds AS cost_ahead, created_at
     FROM standing LEFT JOIN turn ON true LEFT JOIN ahead ON true LEFT JOIN added ON true
@@ -108,11 +113,12 @@ _ADMIT = text(
 class Admission:
     """How a job stands; costs are estimated seconds of work.
 
-    `cost` is the job's own. `waiting_…` is what its tenant had queued before,
-    `used_seconds` what its jobs ran for in 24 hours or run for now, some of which ends in `until_fewer` seconds, and
-    `allowed_…` what it may. `place` is where the job stands in line; `jobs_ahead` and `cost_ahead` count everybody's,
-    the rest of running ones included in the cost. Those and `created_at` are None where the job was not added: a limit
-    forbids it, or the idempotency key was used before.
+    `cost` is the job's own. `waiting_…` is what its tenant had queued before, `used_seconds` what its jobs ran for
+    in 24 hours or run for now, some of which ends in `until_fewer` seconds, and `allowed_…` what it may. `place` is
+    where the job stands in line, `created_at` when it came there; both are None where it was not added: a limit
+    forbids it, or the idempotency key was used before. `jobs_ahead` and `cost_ahead` count everybody's before it,
+    or, where it was not added, before the first of its tenant that waits, if there is one; the rest of running ones
+    is included in the cost.
     """
 
     cost: float

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from core.domain.errors import QueueFull, QuotaExceeded
+from core.domain.job import WorkerKind
 from core.domain.limit import Limits
 from core.domain.outcome import Outcome
 from core.services import limit as limits
@@ -21,12 +22,39 @@ def allow(bench: JobBench, **changes: float | None) -> None:
         limits.set_limits(session, tenant_id=bench.tenant_id, changes=changes)
 
 
+def has_a_worker(bench: JobBench) -> None:
+    with bench.database.transaction() as session:
+        run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=4)
+
+
 def test_a_full_queue_says_when_to_come_back(bench: JobBench) -> None:
+    has_a_worker(bench)
     few = Limits(queued_seconds=60)
     bench.submit(work_units=5000.0, limits=few)
     with pytest.raises(QueueFull, match="About 50 seconds of your work are waiting; at most 60 may") as refusal:
         bench.submit(work_units=5000.0, limits=few)
     assert refusal.value.retry_after_seconds == 40
+
+
+def test_who_has_many_jobs_waiting_is_told_when_the_first_of_them_starts(bench: JobBench) -> None:
+    """Others are served in between, and that is part of it."""
+    with bench.database.transaction() as session:
+        other = create_tenant(session, name="other").id
+    bench.submit(work_units=3000.0, tenant_id=other)
+    bench.must_claim()
+    few = Limits(queued_jobs=2)
+    bench.submit(work_units=1000.0, tenant_id=other)
+    for _ in range(2):
+        bench.submit(work_units=1000.0, limits=few)
+    with pytest.raises(QueueFull) as nobody_works:
+        bench.submit(limits=few)
+    assert nobody_works.value.retry_after_seconds == 600
+    has_a_worker(bench)
+    with pytest.raises(QueueFull) as refusal:
+        bench.submit(limits=few)
+    assert refusal.value.retry_after_seconds == pytest.approx(40, abs=1), (
+        "30 s of a job that runs, 10 s of one that waits"
+    )
 
 
 def test_a_single_job_may_be_larger_than_the_queue(bench: JobBench) -> None:
