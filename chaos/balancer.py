@@ -25,6 +25,7 @@ class Balancer:
         self._ready: list[str] = []
         self._left_out: set[str] = set()
         self._turn = 0
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="balancer", daemon=True)
@@ -86,10 +87,22 @@ class Balancer:
             return False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)  # the loop alone would forget it
+        try:
             from_backend, to_backend = await self._connect()
-            await asyncio.gather(_carry(reader, to_backend), _carry(from_backend, writer))
-        writer.close()
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(_carry(reader, to_backend))
+                    both.create_task(_carry(from_backend, writer))
+            finally:
+                to_backend.close()
+        except* OSError:
+            pass
+        finally:
+            writer.close()
+            self._serving.discard(task)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """To the next that is ready, or to another where it does not take us.
@@ -108,10 +121,7 @@ class Balancer:
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while piece := await reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
-    finally:
-        with suppress(OSError):
-            writer.write_eof() if writer.can_write_eof() else writer.close()
+    while piece := await reader.read(_PIECE_BYTES):
+        writer.write(piece)
+        await writer.drain()
+    writer.write_eof()
