@@ -11,6 +11,7 @@ from api.metric import build_registry
 from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.database import Database
+from core.infra.image_file import close_decoders
 from core.infra.job_ear import JobEar
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -35,9 +36,10 @@ class Runtime:
     ending: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back, and end what was started."""
         self.queue.close()
         self.database.close()
+        close_decoders()
 
 
 def build_runtime(settings: Settings) -> Runtime:

@@ -1,35 +1,24 @@
-"""Pictures from outside: checked by their content, decoded under limits, written anew as plain PNG."""
+"""Pictures from outside: checked by their content, decoded in a process of its own, written anew as plain PNG."""
 
 import hashlib
-import io
-import struct
-import threading
-import zlib
 from dataclasses import dataclass, field
 from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from core.domain.errors import InvalidInput
+from core.infra.decoder_pool import DecoderPool, NotDecodedError, Question
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
-"""Of a picture as it arrives: a large camera's. It bounds the memory of one decode to about 300 MB."""
+"""Of a picture as it arrives: a large camera's."""
 
-_DECODES = threading.BoundedSemaphore(2)
-# What Pillow's decoders raise on files that are cut short or made to break them.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    LookupError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-)
+_MESSAGES = {
+    "unknown": "must be a PNG, JPEG or WebP picture",
+    "too_large": f"must have at most {MAX_PIXELS:,} pixels",
+    "animated": "must be a single picture, not an animation",
+    "broken": "is broken or cut short",
+    "limits": "cannot be decoded within the limits of memory and time",
+}
+_POOL = DecoderPool()
 
 
 @dataclass(frozen=True)
@@ -42,61 +31,28 @@ class CheckedImage:
     height: int
 
 
-def check_image(file: IO[bytes], *, max_kept_pixels: int) -> CheckedImage:
+def check_image(file: IO[bytes], *, max_kept_pixels: int, pool: DecoderPool = _POOL) -> CheckedImage:
     """Read a PNG, JPEG or WebP and write it anew: upright, one frame, RGB, no metadata.
 
     A picture of more than `max_kept_pixels` is made smaller, its proportions kept; transparency becomes white.
 
     Raises:
-        InvalidInput: no such picture, too large, more than one frame, or broken; the field is `image`.
+        InvalidInput: no such picture, too large, more than one frame, broken, or more than the limits of the process
+            that decodes it allow; the field is `image`.
+        Unavailable: no process starts that could decode it.
     """
-    with _DECODES:
-        try:
-            return _read(file, max_kept_pixels)
-        except UnidentifiedImageError:
-            raise InvalidInput.of("image", "must be a PNG, JPEG or WebP picture") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise _too_large() from None
-        except _BROKEN as error:
-            raise InvalidInput.of("image", "is broken or cut short") from error
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size > MAX_BYTES:
+        raise InvalidInput.of("image", f"may have at most {MAX_BYTES} bytes")
+    try:
+        answer = pool.decode(file, Question(size, MAX_PIXELS, max_kept_pixels))
+    except NotDecodedError as refusal:
+        raise InvalidInput.of("image", _MESSAGES[refusal.problem]) from None
+    digest = hashlib.sha256(answer.png).hexdigest()
+    return CheckedImage(png=answer.png, sha256=digest, width=answer.width, height=answer.height)
 
 
-def _read(file: IO[bytes], max_kept_pixels: int) -> CheckedImage:
-    with Image.open(file, formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise _too_large()
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a camera's JPEG with its preview
-            raise InvalidInput.of("image", "must be a single picture, not an animation")
-        scale = min(1.0, (max_kept_pixels / (width * height)) ** 0.5)
-        size = max(1, int(width * scale)), max(1, int(height * scale))
-        image.draft("RGB", size)  # lets the JPEG decoder skip what would be thrown away
-        image.load()
-        upright = ImageOps.exif_transpose(_as_rgb(image))
-    if scale < 1:
-        upright.thumbnail((max(size), max(size)), Image.Resampling.LANCZOS)
-    return _write(upright)
-
-
-def _too_large() -> InvalidInput:
-    return InvalidInput.of("image", f"must have at most {MAX_PIXELS:,} pixels")
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        deep = image.convert("I").point(lambda value: value / 256)  # 16 bits a pixel; plain conversion would clip
-        return deep.convert("L").convert("RGB")
-    if image.has_transparency_data:
-        pixels = image.convert("RGBA")
-        white = Image.new("RGBA", pixels.size, "white")
-        return Image.alpha_composite(white, pixels).convert("RGB")
-    return image.convert("RGB")
-
-
-def _write(image: Image.Image) -> CheckedImage:
-    plain = Image.new("RGB", image.size)  # a new image carries nothing of the old one's metadata
-    plain.paste(image)
-    buffer = io.BytesIO()
-    plain.save(buffer, "PNG", compress_level=4)
-    png = buffer.getvalue()
-    return CheckedImage(png=png, sha256=hashlib.sha256(png).hexdigest(), width=plain.width, height=plain.height)
+def close_decoders() -> None:
+    """End the processes that decode pictures, as far as they have nothing to do."""
+    _POOL.close()

@@ -14,14 +14,14 @@ from core.domain.dataset import DatasetItem, DatasetManifest, DatasetSpec, Datas
 from core.domain.errors import Conflict, InvalidInput, NotFound
 from core.domain.problem_list import ProblemList
 from core.infra.database import Database
-from core.infra.image_file import check_image
+from core.infra.image_file import MAX_BYTES, check_image
 from core.infra.object_store import ObjectStore
 from core.infra.repository import dataset as datasets
 from core.infra.settings import Settings
 from core.infra.table import Dataset, DatasetImage
 from core.services.removal import remove, remove_after_commit
 
-MAX_PICTURE_BYTES = 64 * 2**20
+MAX_PICTURE_BYTES = MAX_BYTES
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from cli.ledger import any_free_port
 from core.domain.api_key import make_key
 from core.infra.settings import Settings
 from tests.api_bench import Tenancy
+from tests.integration.api.test_dataset import PNG
 from tests.integration.worker.test_worker_process import ROOT, environment
 from tests.loop_bench import wait_until
+from tests.unit.core.infra.test_decoder_pool import await_end
 
 RESIDENT_MEGABYTES = 200
 
@@ -104,6 +107,24 @@ def test_a_process_stays_small_while_it_works(process: Process, tenant: Tenancy)
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     [kilobytes] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
     assert kilobytes <= RESIDENT_MEGABYTES * 1024
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_decodes_pictures_starts_with_the_first_knows_nothing_and_ends_with_the_process(
+    process: Process, tenant: Tenancy, number: signal.Signals
+) -> None:
+    api = psutil.Process(process.popen.pid)
+    assert api.children() == []
+    files = [("images", ("a.png", PNG)), ("images", ("b.png", PNG))]
+    with httpx.Client(base_url=process.url, headers=tenant.headers, trust_env=False) as client:
+        answer = client.post("/api/datasets", data={"name": "d"}, files=files)
+        assert answer.status_code == httpx.codes.CREATED, answer.text
+    [decoder] = api.children()
+    assert decoder.cmdline()[2].endswith("image_decoder.py")
+    assert decoder.environ() == {}
+    process.popen.send_signal(number)
+    process.popen.wait(timeout=30)
+    await_end(decoder)
 
 
 def refusals(log: Path) -> list[dict[str, Any]]:
