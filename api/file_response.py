@@ -8,7 +8,7 @@ from core.infra.object_store import ObjectStore
 def stream_file(
     store: ObjectStore, object_key: str, *, content_type: str, file_name: str, size_bytes: int, sha256: str
 ) -> StreamingResponse:
-    """An object's bytes. What a key names never changes, so that browsers may keep it.
+    """An object's bytes, for a browser to save and never to show as a page. What a key names never changes.
 
     Raises:
         NotFound: the object is gone.
@@ -16,7 +16,8 @@ def stream_file(
     """
     headers = {
         "Content-Length": str(size_bytes),
-        "Content-Disposition": f'inline; filename="{file_name}"',
+        "Content-Disposition": f'attachment; filename="{file_name}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, max-age=86400, immutable",
         "ETag": f'"{sha256}"',
         "X-Content-Type-Options": "nosniff",

@@ -24,7 +24,7 @@ from api.view.model_update import (
     view,
 )
 from api.view.page import Page
-from api.view.report_page import render
+from api.view.report_page import POLICY, render
 from core.domain.api_key import Scope
 from core.domain.model_update import UpdateRequest
 from core.domain.rollout import MoveSpec
@@ -155,7 +155,10 @@ def read_report_page(update_id: UUID, runtime: RuntimeDep, tenant_id: TenantId) 
         update = updates.get(session, tenant_id=tenant_id, update_id=update_id)
         [account] = accounts.tell(session, [update])
         findings, sheet = accounts.findings(session, update), accounts.sheet_of(session, update)
-    return HTMLResponse(render(report_page(account, findings, runtime.store.get(sheet.object_key) if sheet else None)))
+    page = render(report_page(account, findings, runtime.store.get(sheet.object_key) if sheet else None))
+    return HTMLResponse(
+        page, headers={"Content-Security-Policy": f"sandbox; {POLICY}", "X-Content-Type-Options": "nosniff"}
+    )
 
 
 @router.get("/{update_id}/model-card", response_class=Response)

@@ -8,7 +8,9 @@ from html import escape
 from api.view.chart import Point, line_chart
 from core.domain.evaluation import Comparison, EvaluationReport, GateResult, Interval, Verdict
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What the page may load: nothing that it does not hold."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #68707a; --paper: #fbfbf9; --card: #fff; --edge: #dfe2e6;
   --good: #1a7f4b; --bad: #b3261e; --open: #9a6700; --line: #2f6fd0 }
@@ -76,7 +78,7 @@ def render(page: ReportPage) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
 

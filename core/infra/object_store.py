@@ -150,7 +150,7 @@ class ObjectStore:
             raise Unavailable(f"The object store did not delete {key}: {error}") from error
 
     def presign_get(self, key: str, *, content_type: str, file_name: str, lifetime_seconds: int) -> str:
-        """A URL that gives the object to whoever holds it. Only where the store `is_public`."""
+        """A URL that gives the object to whoever holds it, as a file to save. Only where the store `is_public`."""
         assert self._public is not None
         return self._public.generate_presigned_url(
             "get_object",
@@ -158,7 +158,7 @@ class ObjectStore:
                 "Bucket": self.bucket,
                 "Key": key,
                 "ResponseContentType": content_type,
-                "ResponseContentDisposition": f'inline; filename="{file_name}"',
+                "ResponseContentDisposition": f'attachment; filename="{file_name}"',
             },
             ExpiresIn=lifetime_seconds,
         )

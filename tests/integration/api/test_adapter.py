@@ -1,6 +1,7 @@
 """Adapters over HTTP, on the real store."""
 
 import io
+import urllib.request
 from typing import Any
 
 import pytest
@@ -43,20 +44,21 @@ def test_the_files_can_be_fetched_without_a_key(tenant: Tenancy, hidden: Tenancy
             hidden.register_model("tiny-2", shared=False)
         adapter = send(who, encode(kohya()), base_model="lorikeet-tiny" if who is tenant else "tiny-2").json()
         for form, names in (("diffusers", ".lora_A.weight"), ("kohya", ".lora_down.weight")):
-            content = fetch(who, adapter["urls"][form])
+            content, disposition = fetch(who, adapter["urls"][form])
+            assert disposition.startswith('attachment; filename="style-')
             assert any(tensor.name.endswith(names) for tensor in read_header(io.BytesIO(content)).tensors)
     assert send(tenant).json()["urls"]["kohya"] is None
 
 
-def fetch(tenant: Tenancy, url: str) -> bytes:
+def fetch(tenant: Tenancy, url: str) -> tuple[bytes, str]:
+    """What is there, and what a browser is told to do with it."""
     if url.startswith("http://testserver"):
         answer = tenant.http.get(url)
         assert answer.status_code == 200
-        return bytes(answer.content)
-    import urllib.request
-
+        assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+        return bytes(answer.content), answer.headers["Content-Disposition"]
     with urllib.request.urlopen(url) as response:
-        return bytes(response.read())
+        return bytes(response.read()), response.headers["Content-Disposition"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_delete_waits_for_jobs_and_takes_the_files_along(tenant: Tenancy) -> Non
     assert tenant.call("DELETE", adapter["urls"]["self"]).status_code == 204
     assert tenant.get(adapter["urls"]["self"]).status_code == 404
     assert len(list(tenant.runtime.store.list("tenant/"))) == 2, "the twin's files stay"
-    assert fetch(tenant, twin["urls"]["diffusers"])
+    assert fetch(tenant, twin["urls"]["diffusers"])[0]
 
 
 def test_an_import_and_trainings_count_versions_together(tenant: Tenancy) -> None:

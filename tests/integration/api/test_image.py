@@ -1,6 +1,10 @@
 """Images and files over HTTP."""
 
+import time
+import urllib.error
 import urllib.request
+from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -24,6 +28,59 @@ def test_a_public_store_gives_the_file_itself(tenant: Tenancy) -> None:
     with urllib.request.urlopen(url) as answer:
         assert answer.read() == CONTENT
         assert answer.headers["Content-Type"] == "image/png"
+
+
+FILES = {"image/png": ".png", "image/webp": ".webp", "text/markdown": ".md", "application/octet-stream": ".safetensors"}
+
+
+@pytest.mark.parametrize("content_type", FILES)
+@pytest.mark.parametrize("reach", ["store", "api"])
+def test_a_file_is_saved_and_never_shown_as_a_page(
+    tenant: Tenancy, hidden: Tenancy, reach: str, content_type: str
+) -> None:
+    owner = tenant if reach == "store" else hidden
+    owner.register_model()
+    [output] = owner.draw_several(b"<script>alert(1)</script>", shown={"content_type": content_type})
+    name = f'attachment; filename="{output["id"]}{FILES[content_type]}"'
+    if reach == "store":
+        with urllib.request.urlopen(output["url"]) as answer:
+            assert (answer.headers["Content-Type"], answer.headers["Content-Disposition"]) == (content_type, name)
+        return
+    answer = owner.http.get(output["url"])
+    assert answer.headers["Content-Type"].partition(";")[0] == content_type
+    assert answer.headers["Content-Disposition"] == name
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+
+
+def test_a_signed_url_lives_as_long_as_the_settings_say(tenant: Tenancy, hidden: Tenancy) -> None:
+    for owner in (tenant, hidden):
+        owner.register_model()
+        image = owner.get(f"/api/images/{owner.draw()}").json()
+        query = parse_qs(urlsplit(image["url"]).query)
+        lifetime = owner.runtime.settings.url_lifetime_seconds
+        if owner is tenant:
+            assert query["X-Amz-Expires"] == [str(lifetime)]
+        else:
+            [expires] = query["expires"]
+            assert datetime.fromisoformat(image["url_expires_at"]).timestamp() == int(expires)
+            assert int(expires) - time.time() <= lifetime
+
+
+def test_an_expired_url_of_the_store_is_refused(tenant: Tenancy) -> None:
+    tenant.register_model()
+    [output] = tenant.draw_several(CONTENT)
+    [key] = [key for key, _ in tenant.runtime.store.list("job/")]
+    url = tenant.runtime.store.presign_get(key, content_type="image/png", file_name="a.png", lifetime_seconds=1)
+    while True:  # until it has expired
+        try:
+            urllib.request.urlopen(url).close()
+        except urllib.error.HTTPError as error:
+            assert error.code in (400, 403)  # AWS says 403
+            assert b"AccessDenied" in error.read()
+            break
+        time.sleep(0.2)
+    urllib.request.urlopen(output["url"]).close()
 
 
 def test_the_api_gives_files_of_a_hidden_store(hidden: Tenancy) -> None:

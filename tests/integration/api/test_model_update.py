@@ -207,12 +207,15 @@ def test_the_report_is_json_and_a_page_and_a_card(tenant: Tenancy) -> None:
     for path, headers in ((f"{url}/report.html", {}), (f"{url}/report", {"Accept": "text/html,*/*"})):
         page = tenant.get(path, headers=headers)
         assert page.headers["Content-Type"].startswith("text/html")
+        assert page.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'; ")
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
         assert "Accuracy &lt;0.5&gt; &amp; falling." in page.text and "model update" in page.text.lower()
         reader = Page()
         reader.feed(page.text)
         assert reader.addresses and all(address.startswith("data:") for address in reader.addresses)
     card = tenant.get(f"{url}/model-card")
     assert (card.text, card.headers["Content-Type"]) == ("# A card\n", "text/markdown; charset=utf-8")
+    assert card.headers["Content-Disposition"].startswith("attachment; ")
 
 
 def test_a_person_lets_it_serve(tenant: Tenancy) -> None:
