@@ -98,5 +98,8 @@ def validate_json(spec: type[Spec], value: Any) -> Spec:
 
 def _invalid(error: ValidationError) -> InvalidInput:
     return InvalidInput(
-        [FieldProblem(".".join(str(part) for part in each["loc"]) or "body", words(each)) for each in error.errors()]
+        [
+            FieldProblem(".".join(str(part)[:100] for part in each["loc"]) or "body", words(each))
+            for each in error.errors()
+        ]
     )

@@ -174,21 +174,26 @@ def _field(error: Mapping[str, Any], body: Any) -> str:
     if place == "header":
         return "-".join(part.capitalize() for part in str(path[0]).split("-"))
     if place == "body":
-        path = _without_tags(path, body)
+        path = _without_tags(path, body, is_missing=error["type"] == "missing") or path[-1:]
     if error["type"].startswith("union_tag"):
         path.append(error["ctx"]["discriminator"].strip("'"))
     return ".".join(str(part)[:100] for part in path) or str(place)
 
 
-def _without_tags(path: Sequence[Any], body: Any) -> list[Any]:
-    """A path in the body without the names of a union's members, which pydantic puts between its steps."""
-    kept: list[Any] = []
-    for part in path[:-1]:
-        if isinstance(body, dict) and not isinstance(body.get(part), dict | list):
-            continue
-        kept.append(part)
-        body = body[part] if isinstance(body, dict | list) else None
-    return [*kept, *path[-1:]]
+def _without_tags(path: Sequence[Any], body: Any, *, is_missing: bool) -> list[Any] | None:
+    """The steps of a path that lead through the body, None where none do.
+
+    Between them pydantic puts the names of a union's members, and one can be the name of a field as well.
+    """
+    if not path:
+        return []
+    first, *rest = path
+    is_step = first in (body if isinstance(body, dict) else range(len(body)) if isinstance(body, list) else ())
+    if not rest:
+        return [first] if is_step or (is_missing and isinstance(body, dict)) else None
+    if is_step and (found := _without_tags(rest, body[first], is_missing=is_missing)) is not None:
+        return [first, *found]
+    return _without_tags(rest, body, is_missing=is_missing)
 
 
 def words(error: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.domain.value import Bool, Float, Int, Share, Specification, Text
+from core.domain.value import Bool, Count, Float, Int, Share, Specification, Text
 
 _ROUNDING = 1e-9
 CHANCE = 0.5
@@ -38,7 +38,7 @@ class Gates(Specification):
     excuse any harm that was measured on few pictures.
     """
 
-    min_held_out: Annotated[Int, Field(ge=1)] = Field(default=20, description="held-out opinions a verdict needs")
+    min_held_out: Annotated[Count, Field(ge=1)] = Field(default=20, description="held-out opinions a verdict needs")
     min_accuracy_lower_bound: Share = Field(
         default=0.5, description="the interval of held-out accuracy must lie above this"
     )
@@ -51,7 +51,7 @@ class Gates(Specification):
     max_fidelity_fall: Share = Field(
         default=0.02, description="of how much the pictures show of what unrelated prompts say, 0 to 1"
     )
-    max_drift: Annotated[Float, Field(ge=0)] = Field(
+    max_drift: Annotated[Float, Field(ge=0, le=1e6)] = Field(
         default=0.35,
         description="mean distance of pictures of unrelated prompts from the champion's, as a share of the distance "
         "between the champion's pictures of different prompts",

@@ -115,10 +115,10 @@ class GenerationSpec(Notified):
 class GenerationDefaults(Specification):
     """What a base model uses where a request is silent. Sizes in pixels."""
 
-    width: Int = 512
-    height: Int = 512
-    steps: Int = 25
-    guidance_scale: Float = 7.0
+    width: Annotated[Int, Field(ge=1, le=8192)] = 512
+    height: Annotated[Int, Field(ge=1, le=8192)] = 512
+    steps: Annotated[Int, Field(ge=1, le=200)] = 25
+    guidance_scale: Annotated[Float, Field(ge=0, le=50)] = 7.0
     scheduler: SchedulerName = SchedulerName.DPMPP_2M_KARRAS
     strength: Share = 0.75
 

@@ -8,23 +8,23 @@ from pydantic import Field
 
 from core.domain.evaluation import Gates
 from core.domain.preference import PreferenceRecipe
-from core.domain.value import Bool, Float, Int, Name, Seed, Share, Specification, Text
+from core.domain.value import Bool, Count, Float, Int, Name, Seed, Share, Span, Specification, Text
 
 
 class SelectionPolicy(Specification):
     """Which feedback trains, and how much each user's counts."""
 
     held_out_share: Share = Field(default=0.1, description="of users and, on top, of prompts that are held out")
-    max_per_user: Annotated[Int, Field(ge=1)] = Field(default=20, description="opinions of one user in a run")
+    max_per_user: Annotated[Count, Field(ge=1)] = Field(default=20, description="opinions of one user in a run")
     max_user_share: Annotated[Float, Field(gt=0, le=1)] = Field(
         default=0.05, description="of a run's opinions that one user may give"
     )
-    burst_count: Annotated[Int, Field(ge=2)] = Field(
+    burst_count: Annotated[Count, Field(ge=2)] = Field(
         default=60, description="opinions of one user within burst_seconds that put all of the burst in quarantine"
     )
-    burst_seconds: Annotated[Float, Field(gt=0)] = Field(default=60.0, description="within which a burst lies")
+    burst_seconds: Annotated[Span, Field(gt=0)] = Field(default=60.0, description="within which a burst lies")
     duplicate_distance: Share = Field(default=0.02, description="pictures nearer than this are the same picture")
-    min_overlap: Annotated[Int, Field(ge=1)] = Field(
+    min_overlap: Annotated[Count, Field(ge=1)] = Field(
         default=5, description="opinions shared with others before a rater's agreement is judged"
     )
     min_agreement: Share = Field(default=0.5, description="raters who agree with others this seldom are left out")
@@ -37,56 +37,50 @@ class RolloutPolicy(Specification):
     false_alarm: Annotated[Float, Field(gt=0, lt=0.5)] = Field(
         default=0.05, description="chance of deciding wrongly however often the test is looked at"
     )
-    max_days: Annotated[Float, Field(gt=0)] = Field(default=14.0, description="days after which it ends undecided")
-    watch_days: Annotated[Float, Field(ge=0)] = Field(
+    max_days: Annotated[Span, Field(gt=0)] = Field(default=14.0, description="days after which it ends undecided")
+    watch_days: Span = Field(
         default=7.0, description="days for which a new champion is compared with its predecessor; 0 for not at all"
     )
     watch_share: Share = Field(
         default=0.3,
         description="of such requests that its predecessor takes part in; canary_share where a canary proved it before",
     )
-    max_per_user: Annotated[Int, Field(ge=1)] = Field(
+    max_per_user: Annotated[Count, Field(ge=1)] = Field(
         default=3, description="live comparisons of one user that the test counts, all together as one voice"
     )
     max_like_fall: Share = Field(default=0.1, description="below the incumbent's recorded like rate, as a share of it")
     max_failure_rise: Share = Field(default=0.05, description="in the share of jobs that fail")
-    max_slowdown: Annotated[Float, Field(ge=1)] = Field(default=1.5, description="of a picture, as a factor")
+    max_slowdown: Annotated[Float, Field(ge=1, le=1e6)] = Field(default=1.5, description="of a picture, as a factor")
 
 
 class UpdatePolicy(Specification):
     """A tenant's policy for one base model. Times are in hours."""
 
     enabled: Bool = Field(default=True, description="whether updates start by themselves")
-    min_new_labels: Annotated[Int, Field(ge=1)] = Field(
+    min_new_labels: Annotated[Count, Field(ge=1)] = Field(
         default=200, description="opinions that started no update yet, below which none starts"
     )
-    many_new_labels: Annotated[Int, Field(ge=1)] = Field(
+    many_new_labels: Annotated[Count, Field(ge=1)] = Field(
         default=500, description="so many start an update without waiting for the oldest to age"
     )
-    min_users: Annotated[Int, Field(ge=1)] = Field(default=10, description="who gave the new labels")
-    cooldown_hours: Annotated[Float, Field(ge=0)] = Field(
-        default=24.0, description="after an update has ended, in which none starts"
-    )
-    max_age_hours: Annotated[Float, Field(ge=0)] = Field(
-        default=72.0, description="age of the oldest new label that starts an update"
-    )
+    min_users: Annotated[Count, Field(ge=1)] = Field(default=10, description="who gave the new labels")
+    cooldown_hours: Span = Field(default=24.0, description="after an update has ended, in which none starts")
+    max_age_hours: Span = Field(default=72.0, description="age of the oldest new label that starts an update")
     alarm_like_rate: Share = Field(default=0.3, description="a like rate below this starts an update")
-    alarm_min_thumbs: Annotated[Int, Field(ge=1)] = Field(
+    alarm_min_thumbs: Annotated[Count, Field(ge=1)] = Field(
         default=50, description="new thumbs that a like rate needs to alarm"
     )
-    min_pairs: Annotated[Int, Field(ge=1)] = Field(
+    min_pairs: Annotated[Count, Field(ge=1)] = Field(
         default=20, description="of pictures; fewer, and too few likes: no training"
     )
-    min_likes: Annotated[Int, Field(ge=1)] = Field(
+    min_likes: Annotated[Count, Field(ge=1)] = Field(
         default=32, description="likes and dislikes; fewer, and too few pairs: no training"
     )
-    approval_below: Annotated[Int, Field(ge=0)] = Field(
-        default=200, description="opinions trained on, below which a person has to approve"
-    )
-    approval_hours: Annotated[Float, Field(gt=0)] = Field(
+    approval_below: Count = Field(default=200, description="opinions trained on, below which a person has to approve")
+    approval_hours: Annotated[Span, Field(gt=0)] = Field(
         default=72.0, description="a candidate that nobody approves in time is rejected"
     )
-    forget_hours: Annotated[Float, Field(gt=0)] = Field(
+    forget_hours: Annotated[Span, Field(gt=0)] = Field(
         default=72.0, description="by when an update without withdrawn feedback has replaced the one with it"
     )
     adapter_name: Name | None = Field(default=None, description="defaults to the model's name with -learned")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from core.domain.model_update import Split
 from core.domain.training import Recipe, TrainingPlan
-from core.domain.value import Float, Int, Name, Seed, Share, Specification, Text
+from core.domain.value import Count, Float, Int, Name, Seed, Share, Specification, Text
 
 
 class PreferenceKind(StrEnum):
@@ -70,7 +70,7 @@ class PreferenceRecipe(Recipe):
     noise_draws: Annotated[Int, Field(ge=1, le=10_000)] = Field(
         default=16, description="pairs of timestep and noise per row; the reference's errors are kept for each"
     )
-    evaluate_every: Annotated[Int, Field(ge=1)] = Field(
+    evaluate_every: Annotated[Count, Field(ge=1)] = Field(
         default=25, description="steps between two looks at the held-out rows"
     )
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from core.domain.value import Bool, Float, Int, Name, Seed, Share, Specification, Text
+from core.domain.value import Bool, Count, Float, Int, Name, Seed, Share, Specification, Text
 from core.domain.webhook import Notified
 
 
@@ -66,7 +66,7 @@ class TrainingSpec(Recipe, Notified):
     sample_prompts: Annotated[
         tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...], Field(max_length=8)
     ] = ()
-    sample_every: Annotated[Int, Field(ge=1)] | None = Field(
+    sample_every: Annotated[Count, Field(ge=1)] | None = Field(
         default=None, description="steps between two rounds of samples; only at the end when left out"
     )
 

@@ -29,6 +29,12 @@ Name = Annotated[
 
 Int = Annotated[int, Field(strict=True)]
 Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+"""How many; a bound that Postgres' integers and their sums have too."""
+
+Span = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+"""A time in seconds, hours or days that can be added to any date."""
+
 Bool = Annotated[bool, Field(strict=True)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 """A seed that every JSON reader keeps exact."""
