@@ -15,8 +15,12 @@ from core.domain.errors import InvalidInput
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _CAPTION_LISTS = ("metadata.jsonl", "captions.json")
 _MAX_ENTRIES = 3 * MAX_IMAGES
+_MAX_DIRECTORY_BYTES = 8 * 2**20
 _MAX_ENTRY_BYTES = 64 * 2**20
 _MAX_TOTAL_BYTES = 4 * 2**30
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the others, zipfile unpacks whole pieces without a bound."""
+
 _MAX_RATIO = 100
 _RATIO_MATTERS_FROM = 2**20
 _MAX_TEXT_BYTES = 16 * 2**20
@@ -31,10 +35,10 @@ class PictureArchive:
     (file name → caption), or from a .txt of the picture's own name; a picture without any has an empty one.
     """
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: zipfile.ZipFile, *, size: int) -> None:
         self._archive = archive
         entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_litter(entry.filename)]
-        _check(entries)
+        _check(entries, size=size)
         self._entries = {entry.filename: entry for entry in entries}
         self.names = sorted(name for name in self._entries if _suffix(name) in PICTURES)
         if not self.names:
@@ -75,8 +79,9 @@ class PictureArchive:
     def _read(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
         if entry.file_size > limit:
             raise _refused(f"{entry.filename} has more than {limit} bytes")
-        with _explained(entry.filename):
-            return self._archive.read(entry)
+        # Asked for all at once, zipfile would unpack all that is there, whatever the directory says.
+        with _explained(entry.filename), self._archive.open(entry) as member:
+            return member.read(entry.file_size)
 
 
 @contextmanager
@@ -87,15 +92,36 @@ def open_archive(file: IO[bytes]) -> Iterator[PictureArchive]:
         InvalidInput: no zip, or one that is broken, encrypted, nested, too large, or leads out of itself; the field
             is `archive`.
     """
+    bounded = _Bounded(file)
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(bounded)
     except _BROKEN:
         raise _refused("is not a zip file, or is cut short") from None
+    bounded.is_open = True
     with archive:
-        yield PictureArchive(archive)
+        yield PictureArchive(archive, size=file.seek(0, 2))
 
 
-def _check(entries: list[zipfile.ZipInfo]) -> None:
+class _Bounded:
+    """A file of which zipfile cannot read a directory of any size: it would make an object of every entry."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.is_open = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes.
+
+        Raises:
+            InvalidInput: it is the directory, and that is too large.
+        """
+        if not self.is_open and size > _MAX_DIRECTORY_BYTES:
+            raise _refused(f"has a directory of more than {_MAX_DIRECTORY_BYTES} bytes")
+        return self._file.read(size)
+
+
+def _check(entries: list[zipfile.ZipInfo], *, size: int) -> None:
     if len(entries) > _MAX_ENTRIES:
         raise _refused(f"holds more than {_MAX_ENTRIES} files")
     if len({entry.filename for entry in entries}) < len(entries):
@@ -103,6 +129,8 @@ def _check(entries: list[zipfile.ZipInfo]) -> None:
     for entry in entries:
         if reason := _objection(entry):
             raise _refused(f"{entry.filename[:200]!r} {reason}")
+    if sum(entry.compress_size for entry in entries) > size:
+        raise _refused("holds files that overlap")
     if sum(entry.file_size for entry in entries) > _MAX_TOTAL_BYTES:
         raise _refused(f"unpacks to more than {_MAX_TOTAL_BYTES} bytes")
 
@@ -115,6 +143,8 @@ def _objection(entry: zipfile.ZipInfo) -> str | None:
         return "is a link or a device, not a file"
     if entry.flag_bits & 0x1:
         return "is encrypted"
+    if entry.compress_type not in _METHODS:
+        return "is packed in a way that is not read here: use deflate, or none"
     if entry.file_size > _MAX_ENTRY_BYTES:
         return f"has more than {_MAX_ENTRY_BYTES} bytes"
     if entry.file_size > max(_RATIO_MATTERS_FROM, _MAX_RATIO * entry.compress_size):

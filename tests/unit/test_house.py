@@ -11,8 +11,10 @@ from cli.environment import ROOT
 
 VAGUE = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
-PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+PICKLERS = {"_pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "pickle", "shelve"}
 LOOSE = {"allow_pickle", "custom_pipeline", "trust_remote_code"}
+RUNNERS = {"__import__", "compile", "eval", "exec"}
+LOADERS = {"torch": {"load", "save", "jit", "hub", "package"}, "yaml": {"load", "load_all", "unsafe_load", "full_load"}}
 LONG_ON_PURPOSE = ["worker/training/loop.py: train"]
 """The training loop is read from top to bottom in one place."""
 
@@ -93,11 +95,18 @@ def loaders(source: str) -> Iterator[str]:
         match node:
             case ast.Import(names=names):
                 yield from {name.name.partition(".")[0] for name in names} & PICKLERS
-            case ast.ImportFrom(module=str(module)):
+            case ast.ImportFrom(module=str(module), names=names):
                 yield from {module.partition(".")[0]} & PICKLERS
-            case ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save"):
-                yield f"torch.{node.attr}"
-            case ast.keyword(arg=str(name), value=ast.Constant(value=value)) if name in LOOSE and value:
+                yield from {f"{module}.{name.name}" for name in names if name.name in LOADERS.get(module, ())}
+            case ast.Attribute(value=ast.Name(id=str(module)), attr=name) if name in LOADERS.get(module, ()):
+                yield f"{module}.{name}"
+            case ast.keyword(arg=str(name), value=value) if name in LOOSE:
+                if not (isinstance(value, ast.Constant) and not value.value):
+                    yield name
+            case ast.keyword(arg="use_safetensors" | "weights_only", value=value):
+                if not (isinstance(value, ast.Constant) and value.value is True):
+                    yield str(node.arg)
+            case ast.Call(func=ast.Name(id=str(name))) if name in RUNNERS:
                 yield name
 
 
@@ -108,7 +117,14 @@ def loaders(source: str) -> Iterator[str]:
         ("from joblib import load", "joblib"),
         ("def f():\n    return torch.load('x')", "torch.load"),
         ("AutoModel.from_pretrained('x', trust_remote_code=True)", "trust_remote_code"),
+        ("from torch import load", "torch.load"),
+        ("torch.jit.load('x')", "torch.jit"),
         ("numpy.load('x', allow_pickle=True)", "allow_pickle"),
+        ("numpy.load('x', allow_pickle=whatever)", "allow_pickle"),
+        ("AutoModel.from_pretrained('x', use_safetensors=None)", "use_safetensors"),
+        ("yaml.load(text)", "yaml.load"),
+        ("eval(text)", "eval"),
+        ("exec(text)", "exec"),
     ],
 )
 def test_such_loading_would_be_noticed(source: str, found: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import stat
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
 
@@ -71,6 +72,14 @@ def doubled() -> io.BytesIO:
     return buffer
 
 
+def overlapping() -> io.BytesIO:
+    """Each claims nearly all of the file, as in a bomb that unpacks the same bytes many times."""
+    content = bytearray(pack({"a.png": bytes(999), "b.png": bytes(999)}, zipfile.ZIP_STORED).getvalue())
+    for at in (content.index(b"PK\x01\x02"), content.rindex(b"PK\x01\x02")):
+        content[at + 20 : at + 24] = (len(content) - 100).to_bytes(4, "little")
+    return io.BytesIO(bytes(content))
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
@@ -86,11 +95,16 @@ def doubled() -> io.BytesIO:
         (linked, "link"),
         (encrypted, "encrypted"),
         (doubled, "two files"),
+        (overlapping, "overlap"),
         (lambda: pack({"a.png": b"x", "more.zip": b"x"}), "neither"),
         (lambda: pack({"a.png": b"x", "run.exe": b"x"}), "neither"),
         (lambda: pack({"a.png": bytes(2**22)}), "packed"),
+        (lambda: pack({"a.png": b"x"}, zipfile.ZIP_BZIP2), "packed in a way"),
+        (lambda: pack({"a.png": b"x"}, zipfile.ZIP_LZMA), "packed in a way"),
         (lambda: pack({f"{n}.png": b"" for n in range(5001)}, zipfile.ZIP_STORED), "more than 5000"),
         (lambda: pack({f"{n}.txt": b"" for n in range(15_001)}, zipfile.ZIP_STORED), "more than 15000"),
+        (lambda: pack({f"{n:03000}.txt": b"" for n in range(3000)}, zipfile.ZIP_STORED), "directory of more than"),
+        (lambda: pack({f"{n}.txt": b"" for n in range(70_000)}, zipfile.ZIP_STORED), "more than 15000"),
         (lambda: pack({"a.png": b"", "metadata.jsonl": b"{"}), "not a list"),
         (lambda: pack({"a.png": b"", "captions.json": b"[" * 99_999}), "not a list"),
         (lambda: pack({"a.png": b"", "captions.json": b'{"a.png": 5}'}), "not a list"),
@@ -101,6 +115,22 @@ def doubled() -> io.BytesIO:
 def test_what_is_not_acceptable_is_refused(build: Callable[[], io.BytesIO], reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason), open_archive(build()) as archive:
         [archive.caption(name) for name in archive.names]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.txt", "captions.json"])
+def test_a_bomb_that_says_it_is_small_is_not_unpacked(name: str) -> None:
+    """100 MB of zeros that are ten bytes by the directory."""
+    content = bytearray(pack({"b.png": b"", "a.png": b""} | {name: bytes(100 * 2**20)}).getvalue())
+    at = content.rindex(b"PK\x01\x02") + 24
+    content[at : at + 4] = (10).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput, match="broken"), open_archive(io.BytesIO(bytes(content))) as archive:
+            archive.caption("a.png")
+            archive.read(name)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_damaged_member_is_refused_when_it_is_read() -> None:
