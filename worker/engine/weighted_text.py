@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 MAX_WEIGHT = 10.0
 _PART = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
-_WEIGHT = re.compile(r"\s*\+?(\d{0,6}\.?\d{0,6})\s*")
+_WEIGHT = re.compile(r"\+?(\d{0,6}\.?\d{0,6})")
 
 
 @dataclass
@@ -39,7 +39,7 @@ def parse_weights(prompt: str) -> list[Piece]:
 def _weigh(pieces: list[Piece], start: int) -> bool:
     """Where the last piece ends in `:number`, give that weight to all since the parenthesis at `start`."""
     text, colon, number = pieces[-1].text.rpartition(":")
-    match = _WEIGHT.fullmatch(number)
+    match = _WEIGHT.fullmatch(number.strip())
     if len(pieces) - 1 == start or not colon or not match or not match[1].strip("."):
         return False
     pieces[-1].text = text

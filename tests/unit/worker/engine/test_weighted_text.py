@@ -19,6 +19,7 @@ from worker.engine.weighted_text import Piece, parse_weights
         (r"\(red:1.3\)", [("(red:1.3)", 1.0)]),
         (r"(a\)b:1.5)", [("a)b", 1.5)]),
         (r"a\b", [(r"a\b", 1.0)]),
+        ("(red:" + " " * 9_000 + "1.3 )", [("red", 1.3)]),
         ("(red:1.3", [("(red:1.3", 1.0)]),
         ("red:1.3)", [("red:1.3)", 1.0)]),
         ("(red:-1)", [("(red:-1)", 1.0)]),
@@ -37,7 +38,10 @@ def test_weights_are_read(prompt: str, pieces: list[tuple[str, float]]) -> None:
     assert [(piece.text, piece.weight) for piece in parse_weights(prompt)] == pieces
 
 
-@pytest.mark.parametrize("prompt", ["(" * 10_000, ")" * 10_000, "(a:" * 3_333, ":" * 10_000, "(" + "1" * 9_998 + ")"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["(" * 10_000, ")" * 10_000, "(a:" * 3_333, ":" * 10_000, "(" + "1" * 9_998 + ")", "(:" + " " * 9_000 + "x)"],
+)
 def test_hostile_prompts_are_literal_text(prompt: str) -> None:
     assert parse_weights(prompt) == [Piece(prompt)]
 

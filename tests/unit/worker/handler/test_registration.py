@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -10,6 +12,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.table import Job, StableDiffusion
 from tests.job_bench import JobBench
+from tests.poison import checkpoint, pickled
 from worker.handler import registration
 from worker.runner import run_next
 from worker.runtime import Runtime
@@ -56,6 +59,63 @@ def test_a_model_in_the_object_store(bench: JobBench, runtime: Runtime, store: O
 
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
+
+
+def swap(file: Path, name: str, content: bytes) -> None:
+    """Put a file of other content, under another name, in the place of a file."""
+    file.unlink()
+    (file.parent / name).write_bytes(content)
+
+
+MARK = "mark"
+UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
+POISONED: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
+    "weights as .bin only": (
+        lambda folder, poison: swap(folder / f"{UNET}.safetensors", "diffusion_pytorch_model.bin", poison),
+        f"{UNET}.bin may run code",
+    ),
+    "weights as .ckpt only": (
+        lambda folder, poison: swap(folder / f"{UNET}.safetensors", "model.ckpt", poison),
+        "unet/model.ckpt may run code",
+    ),
+    "weights as .pt beside the safe ones": (
+        lambda folder, poison: (folder / "text_encoder" / "pytorch_model.pt").write_bytes(poison),
+        "text_encoder/pytorch_model.pt may run code",
+    ),
+    "weights under a name that nobody knows": (
+        lambda folder, poison: swap(folder / f"{UNET}.safetensors", "diffusion_pytorch_model.weights", poison),
+        "unet has no .safetensors weights",
+    ),
+    "a pickle that is called safe": (
+        lambda folder, poison: swap(folder / f"{UNET}.safetensors", "diffusion_pytorch_model.safetensors", poison),
+        "unet cannot be loaded",
+    ),
+    "a pickle that is called safe, for transformers": (
+        lambda folder, poison: swap(folder / f"{TEXT}.safetensors", "model.safetensors", poison),
+        "text_encoder cannot be loaded",
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [pickled, checkpoint])
+@pytest.mark.parametrize("what", POISONED)
+def test_a_model_that_could_run_code_is_refused_and_runs_none(
+    bench: JobBench, runtime: Runtime, folder: Path, tmp_path: Path, what: str, make: Callable[[Path], bytes]
+) -> None:
+    poison, reason = POISONED[what]
+    poison(folder, make(tmp_path / MARK))
+    job, model = run(bench, runtime)
+    assert (job.status, job.error_code, model.status) == (JobStatus.FAILED, "model_unusable", "failed")
+    assert reason in str(model.status_reason)
+    assert not (tmp_path / MARK).exists()
+
+
+@pytest.mark.parametrize("make", [pickled, checkpoint])
+def test_that_poison_would_have_run(tmp_path: Path, make: Callable[[Path], bytes]) -> None:
+    (tmp_path / "model.bin").write_bytes(make(tmp_path / MARK))
+    program = "import sys, torch; torch.load(sys.argv[1], weights_only=False)"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "model.bin"], check=False, capture_output=True)
+    assert (tmp_path / MARK).exists()
 
 
 BROKEN: dict[str, Callable[[Path], None]] = {
