@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from core.domain.evaluation import Decision
+from core.domain.webhook import Answer
 from tests.api_bench import Tenancy, encode, lora
 from tests.body_bench import named, refusal
 from tests.integration.api.test_model_update import POLICY, evaluated
+from tests.integration.api.test_webhook import URL, tell
 
 SIGNED = "/api/datasets/{dataset_id}/uploads/{position}"
 """Takes a signed URL, and no key whatsoever."""
@@ -23,13 +25,15 @@ def things(tenant: Tenancy, stranger: Tenancy) -> dict[str, str]:
     model = tenant.register_model(shared=False)
     assert tenant.call("PUT", f"/api/models/{model}/policy", json=POLICY).status_code == 200
     update = tenant.get(evaluated(tenant, Decision.NEEDS_APPROVAL)).json()
-    image = tenant.draw()
+    image = tenant.draw_several(webhook=URL)[0]["id"]
+    [letter] = tell(tenant, Answer(200))
     feedback = tenant.get("/api/feedback").json()["items"][0]["id"]
     body = {"name": "d", "images": [{"file_name": "a.png"}]}
     dataset = tenant.post("/api/datasets", json=body).json()["id"]
     adapter = tenant.post("/api/adapters", data={"name": "style"}, files={"file": encode(lora())}).json()["id"]
     ids = {"job": update["job_id"], "dataset": dataset, "adapter": adapter, "model": str(model)}
     ids |= {"image": image, "artifact": image, "feedback": feedback, "update": update["id"]}
+    ids |= {"delivery": str(letter.id)}
     return {f"{name}_id": value for name, value in ids.items()}
 
 
@@ -106,14 +110,16 @@ NO_IDS = ("..", "..%2F..%2Fetc%2Fpasswd", "%2e%2e", "%252e%252e", "..%5C..", "%0
 NO_UUIDS = ("6f1f7c3e", "-1", "0", "null", "*", "%25", "'%20or%201=1--", "6f1f7c3e-0000-4000-8000-00000000000g")
 
 
-@pytest.mark.parametrize("name", [*NO_IDS, *NO_UUIDS])
-def test_what_is_no_id_does_not_exist_on_any_route(tenant: Tenancy, name: str) -> None:
-    for method, path, names in routes(tenant):
-        if "user_ref" in names:
+@pytest.mark.parametrize("names", [NO_IDS, NO_UUIDS])
+def test_what_is_no_id_does_not_exist_on_any_route(tenant: Tenancy, names: tuple[str, ...]) -> None:
+    for method, path, places in routes(tenant):
+        if "user_ref" in places:
             continue
-        answer = call(tenant, method, path, {each: name for each in names if each.endswith("_id")})
-        assert answer.status_code in ((401, 404, 405) if path == SIGNED else (404, 405)), (method, path, answer.text)
-        assert answer.headers["content-type"] == "application/problem+json", (method, path)
+        for name in names:
+            answer = call(tenant, method, path, {each: name for each in places if each.endswith("_id")})
+            statuses = (401, 404, 405) if path == SIGNED else (404, 405)
+            assert answer.status_code in statuses, (method, path, name, answer.text)
+            assert answer.headers["content-type"] == "application/problem+json", (method, path, name)
 
 
 def test_ids_in_bodies_and_queries(tenant: Tenancy, stranger: Tenancy, things: dict[str, str]) -> None:
