@@ -1,6 +1,7 @@
 """POST /api/generate."""
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 
 from api.dependency import needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, Priority, read_terms
@@ -27,7 +28,15 @@ async def generate(
     terms = read_terms(
         desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after, priority=priority
     )
-    runtime = desk.runtime
+    runtime, sent = desk.runtime, None
+    if spec.init_image is not None:
+        sent = await run_in_threadpool(
+            generation.keep_picture,
+            spec,
+            tenant_id=desk.tenant_id,
+            settings=runtime.settings,
+            store=runtime.store,
+        )
     return await desk.hand_in(
         lambda session: generation.submit(
             session,
@@ -35,7 +44,7 @@ async def generate(
             terms,
             memory=runtime.memory,
             settings=runtime.settings,
-            store=runtime.store,
+            sent=sent,
             queue=runtime.queue,
         ),
         prefer=prefer,

@@ -60,6 +60,33 @@ class _Image:
     name: str
 
 
+@dataclass(frozen=True)
+class SentPicture:
+    """The picture that came with a request: where it is kept, or why it is not."""
+
+    image: _Image | None = None
+    problem: InvalidInput | None = None
+
+
+def keep_picture(
+    spec: GenerationSpec, *, tenant_id: UUID, settings: Settings, store: ObjectStore
+) -> SentPicture | None:
+    """Check and keep the picture that came with a request, if one did. It takes seconds: open no transaction around it.
+
+    Raises:
+        Unavailable: the object store is away, or no picture can be decoded.
+    """
+    if spec.init_image is None or not spec.init_image.startswith("data:"):
+        return None
+    try:
+        checked = check_image(io.BytesIO(_decode(spec.init_image)), max_kept_pixels=settings.max_pixels)
+    except InvalidInput as problem:
+        return SentPicture(problem=problem)
+    key = object_key.init_image(tenant_id=tenant_id, sha256=checked.sha256)
+    store.put(key, checked.png, content_type="image/png")
+    return SentPicture(_Image(key, f"sha256:{checked.sha256}"))
+
+
 def submit(
     session: Session,
     spec: GenerationSpec,
@@ -67,10 +94,10 @@ def submit(
     *,
     memory: ModelMemory,
     settings: Settings,
-    store: ObjectStore,
+    sent: SentPicture | None,
     queue: TaskQueue,
 ) -> Accepted:
-    """Check a request against its base model, and make it a job.
+    """Check a request against its base model, and make it a job. `sent` is what `keep_picture` made of its picture.
 
     Raises:
         InvalidInput: names every field that is wrong.
@@ -84,7 +111,7 @@ def submit(
     with problems.gather():
         spec.check_webhook(private=settings.webhook_private)
     with problems.gather(field="init_image"):
-        image = _init_image(session, spec, terms.tenant_id, settings=settings, store=store)
+        image = _init_image(session, spec, sent, terms.tenant_id)
     model = None
     with problems.gather():
         model = memory.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
@@ -219,17 +246,12 @@ def _have_same_modules(session: Session, one: UUID, other: UUID) -> bool:
     return base_models.modules_of(session, model_id=one) == base_models.modules_of(session, model_id=other)
 
 
-def _init_image(
-    session: Session, spec: GenerationSpec, tenant_id: UUID, *, settings: Settings, store: ObjectStore
-) -> _Image | None:
-    if spec.init_image is None:
-        return None
-    if not spec.init_image.startswith("data:"):
-        return _earlier_image(session, spec.init_image, tenant_id)
-    checked = check_image(io.BytesIO(_decode(spec.init_image)), max_kept_pixels=settings.max_pixels)
-    key = object_key.init_image(tenant_id=tenant_id, sha256=checked.sha256)
-    store.put(key, checked.png, content_type="image/png")
-    return _Image(key, f"sha256:{checked.sha256}")
+def _init_image(session: Session, spec: GenerationSpec, sent: SentPicture | None, tenant_id: UUID) -> _Image | None:
+    if sent is not None:
+        if sent.problem is not None:
+            raise sent.problem
+        return sent.image
+    return _earlier_image(session, spec.init_image, tenant_id) if spec.init_image is not None else None
 
 
 def _earlier_image(session: Session, image_id: str, tenant_id: UUID) -> _Image:

