@@ -31,6 +31,7 @@ def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Se
         Conflict: the tenant has a model of this name.
         QueueFull, QuotaExceeded: a limit of the tenant forbids it.
     """
+    lock.take(session, "base model", terms.tenant_id, spec.name)  # the same request may be under way beside this one
     if replay := terms.find_replay(session):
         return replay
     _check_place(parse_source(spec.source), settings)

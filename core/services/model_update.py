@@ -116,12 +116,12 @@ def trigger(
         QueueFull, QuotaExceeded: a limit of the tenant forbids it.
         IdempotencyKeyReuse: the key came with another request.
     """
+    lock.take(session, "learning", tenant_id, model_id)  # first: the same request may be under way beside this one
     if replay := terms.find_replay(session):
         return _of_job(session, replay.job.id)
     model = models.get(session, tenant_id=tenant_id, model_id=model_id)
     if reason := cannot_learn(model):
         raise Conflict(f"No update can start: {reason}.")
-    lock.take(session, "learning", tenant_id, model_id)
     policy = policies.get(session, tenant_id=tenant_id, model_id=model_id, default=settings.update_policy)
     now = policies.standing(session, tenant_id=tenant_id, model_id=model_id)
     decision = decide(policy, now, by_hand=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api_bench import Tenancy
 from tests.integration.api.test_dataset import PNG
+from tests.integration.api.test_model_update import POLICY, choose
 
 KEY = {"Idempotency-Key": "once"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,14 +28,22 @@ def registration(_: Tenancy, word: str) -> tuple[str, dict[str, Any]]:
     return "/api/models", {"name": "mine", "source": "owner/name", "revision": COMMIT, "description": word}
 
 
+def update(tenant: Tenancy, word: str) -> tuple[str, dict[str, Any]]:
+    [model] = tenant.get("/api/models").json()["items"]
+    if word == "a star":
+        assert tenant.call("PUT", f"/api/models/{model['id']}/policy", json=POLICY | {"enabled": False}).is_success
+        choose(tenant)
+    return "/api/model-updates", {"model": model["id" if word == "a star" else "name"]}
+
+
 @pytest.mark.usefixtures("model_id")
-@pytest.mark.parametrize("request_of", [generation, training, registration])
+@pytest.mark.parametrize("request_of", [generation, training, registration, update])
 def test_a_key_that_comes_from_everywhere_at_once_makes_one_job(
     tenant: Tenancy, request_of: Callable[[Tenancy, str], tuple[str, dict[str, Any]]]
 ) -> None:
     tenant.post("/api/datasets", data={"name": "d"}, files={"images": ("a.png", PNG)})
-    before = len(tenant.get("/api/jobs?limit=100").json()["items"])
     words = {word: request_of(tenant, word) for word in ("a star", "a heart")}
+    before = len(tenant.get("/api/jobs?limit=100").json()["items"])
 
     def send(number: int) -> tuple[str, int, str]:
         word = "a heart" if number % 4 == 3 else "a star"
