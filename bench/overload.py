@@ -42,7 +42,7 @@ _MODEST, _MODEST_SHARE = 3, 1 / 8
 """Tenants, and what each asks for of what the worker can do: half of its fair share."""
 
 _TIMES_CAPACITY = 10
-_REQUEST = {"prompt": "a large red star", "steps": 50}
+_REQUEST = {"prompt": "a large red star", "steps": 10}
 _SLOTS = 8
 _QUEUED = 50
 _WARM_SECONDS = 15.0
@@ -239,15 +239,17 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 def tell(found: Mapping[str, Any]) -> None:
     """Print, and keep."""
     for name, value in found.items():
-        shown = {key: round(number, 2) for key, number in value.items()} if isinstance(value, dict) else f"{value:.2f}"
-        print(f"{name:>28}: {shown if name != 'wait_seconds' else json.dumps(value)}")
+        print(f"{name:>28}: {_shown(value)}")
     for name, target in TARGETS.items():
         print(f"{name:>28}: target ≤ {target}, {'met' if found[name] <= target else 'MISSED'}")
-    document = dict(found) | {
-        "machine": report.machine(),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    (report.RESULTS / "overload.json").write_text(json.dumps(document, indent=1) + "\n")
+    stamp = {"machine": report.machine(), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    (report.RESULTS / "overload.json").write_text(json.dumps(dict(found) | stamp, indent=1) + "\n")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items())
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

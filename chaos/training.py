@@ -46,13 +46,13 @@ def main(given: Sequence[str] | None = None) -> None:
         job = client.fine_tune(request)
         happened = harm(plant, job, kills=asked.kills, random=Random(seed))
         done = client.finish(job)
+        print("\n".join(f"{count:>5}  {how}" for how, count in sorted(happened.items())), flush=True)
         same = _weights(client, done) == _weights(client, undisturbed)
         with plant.connect() as connection:
             [(epochs, adapters)] = connection.execute(
                 "SELECT claim_epoch, (SELECT count(*) FROM adapter WHERE job_id = job.id) FROM job WHERE id = %s",
                 [job["id"]],
             ).fetchall()
-    print("\n".join(f"{count:>5}  {how}" for how, count in sorted(happened.items())))
     print(f"{epochs} runs, {adapters} adapter; the weights are {'the same, bit by bit' if same else 'NOT the same'}")
     sys.exit(0 if same and adapters == 1 and sum(happened.values()) == asked.kills else 1)
 
@@ -122,7 +122,8 @@ _WAYS: list[tuple[str, Callable[[Plant, Random], None]]] = [
 
 def _weights(client: Client, job: Job) -> bytes:
     """The tensors of the job's adapter, without the header, which names the run."""
-    output = next(output for output in job["outputs"] if output["type"] == "adapter")
+    now = client.job(job["id"])  # its links may have ended since
+    output = next(output for output in now["outputs"] if output["type"] == "adapter")
     file = client.download(output["url"])
     return file[8 + int.from_bytes(file[:8], "little") :]
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
-from core.domain.job import KINDS_OF_WORKER, JobKind, JobPriority, JobStatus, WorkerKind
+from core.domain.job import KINDS_OF_WORKER, JobKind, JobPriority, JobStatus
 from core.domain.limit import Limits
 from core.domain.webhook import Webhook
 from core.infra.database import after_commit
@@ -125,29 +125,29 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
         seen_within_seconds=ALIVE_SECONDS,
     )
     if admission.created_at is None:
-        return _not_added(session, submission, admission, worker)
+        return _not_added(session, submission, admission)
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
     found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
     job = Job(**values, **_FRESH, warnings=[], **found)
     assert admission.jobs_ahead is not None
     assert admission.cost_ahead is not None
-    expected = _expect(worker, admission.jobs_ahead, admission.cost_ahead, admission.slots)
+    expected = _expect(admission.jobs_ahead, admission.cost_ahead, admission.slots)
     return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 
 
-def _not_added(session: Session, submission: Submission, admission: Admission, worker: WorkerKind) -> Accepted:
+def _not_added(session: Session, submission: Submission, admission: Admission) -> Accepted:
     if submission.idempotency is not None:
         replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
         if replay is not None:
             return accepted(session, replay)
-    raise _refusal(admission, worker)
+    raise _refusal(admission)
 
 
-def _refusal(standing: Admission, worker: WorkerKind) -> Refused:
+def _refusal(standing: Admission) -> Refused:
     """The limit that a job is too much for, and when there will be room."""
     jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
-    first_starts = _expect(worker, 0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
+    first_starts = _expect(0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
     if jobs >= standing.allowed_jobs:
         message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may."
         return QueueFull(message, retry_after_seconds=_within_minutes(first_starts))
@@ -259,13 +259,12 @@ def outlook(session: Session, job: Job) -> Outlook:
     position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
     slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
     left = None if job.deadline_at is None else job.deadline_at - datetime.now(UTC)
-    return _in_time(_expect(worker, position, seconds, slots), job.cost_seconds, left=left)
+    return _in_time(_expect(position, seconds, slots), job.cost_seconds, left=left)
 
 
-def _expect(worker: WorkerKind, jobs_ahead: int, seconds: float, slots: int) -> Outlook:
-    # Slots of a generation worker share one device, so they shorten nobody's wait; workers do.
-    lanes = slots if worker is WorkerKind.TRAINING else min(slots, 1)
-    return Outlook(jobs_ahead, round(seconds / lanes, 1) if lanes else None)
+def _expect(jobs_ahead: int, seconds: float, slots: int) -> Outlook:
+    # Where jobs wait the slots are full, and what a job costs was measured beside others that shared its device.
+    return Outlook(jobs_ahead, round(seconds / slots, 1) if slots else None)
 
 
 def _in_time(expected: Outlook, cost: float, *, left: timedelta | None) -> Outlook:

@@ -24,7 +24,7 @@ def allow(bench: JobBench, **changes: float | None) -> None:
 
 def has_a_worker(bench: JobBench) -> None:
     with bench.database.transaction() as session:
-        run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=4)
+        run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=1)
 
 
 def test_a_full_queue_says_when_to_come_back(bench: JobBench) -> None:
