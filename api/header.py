@@ -31,7 +31,11 @@ CancelAfter = Annotated[
 ]
 Priority = Annotated[
     Literal["high", "normal", "low"],
-    Header(alias="Job-Priority", description="How urgent the job is among your own; it changes nothing for others."),
+    Header(
+        alias="Job-Priority",
+        description="How urgent the job is among your own: it takes the turn of a less urgent one that waits and is no "
+        "smaller. It changes nothing for others.",
+    ),
 ]
 Prefer = Annotated[
     str | None,

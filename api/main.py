@@ -80,7 +80,7 @@ def _drained_at_the_end(runtime: Runtime) -> Iterator[None]:
     With `drain_seconds` the server hears of it that much later, or at the second time: whoever sends requests here has
     until then to see on /readyz that it should not.
     """
-    previous, loop = {}, asyncio.get_running_loop()
+    previous, loop, delayed = {}, asyncio.get_running_loop(), list[asyncio.TimerHandle]()
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -90,8 +90,10 @@ def _drained_at_the_end(runtime: Runtime) -> Iterator[None]:
         runtime.ending.set()
         runtime.watch.release()
         if callable(handler) and is_first and seconds:
-            loop.call_soon_threadsafe(loop.call_later, seconds, handler, number, frame)
+            loop.call_soon_threadsafe(lambda: delayed.append(loop.call_later(seconds, handler, number, frame)))
         elif callable(handler):
+            for each in delayed:
+                each.cancel()
             handler(number, frame)
 
     for number, handler in previous.items():

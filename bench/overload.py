@@ -119,13 +119,13 @@ def measure(system: System, database: Database, *, seconds: float) -> dict[str, 
         resident = resident_bytes(system)
         client.answers.clear()
         with asking_now_and_then(system, modest, each=capacity * _MODEST_SHARE) as since:
-            flood(client, per_second=capacity * _TIMES_CAPACITY, seconds=seconds)
+            taken = flood(client, per_second=capacity * _TIMES_CAPACITY, seconds=seconds)
         overload = waits(database, modest, since=since())
         answers, refusals = Counter(code for code, _ in client.answers), client.latencies(429)
         memory = resident_bytes(system) / resident
     return {
         "capacity_jobs_per_second": capacity,
-        "offered_per_second": len(refusals + client.latencies(202)) / seconds,
+        "offered_per_second": answers.total() / taken,
         "answers": {str(code): count for code, count in sorted(answers.items())},
         "wait_seconds": {"baseline": quantiles(baseline), "overload": quantiles(overload)},
         "wait_ratio": statistics.median(overload) / statistics.median(baseline),
@@ -163,13 +163,14 @@ def busy(client: Client, *, seconds: float) -> int:
     return done
 
 
-def flood(client: Client, *, per_second: float, seconds: float) -> None:
-    """Submit at a rate, whatever is answered."""
+def flood(client: Client, *, per_second: float, seconds: float) -> float:
+    """Submit at a rate, whatever is answered; how many seconds it took until all was answered."""
     began = time.monotonic()
     with ThreadPoolExecutor(32) as pool:
         for number in range(round(per_second * seconds)):
             time.sleep(max(0.0, began + number / per_second - time.monotonic()))
             pool.submit(client.submit)
+    return time.monotonic() - began
 
 
 @contextmanager

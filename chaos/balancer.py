@@ -111,9 +111,9 @@ class Balancer:
             OSError: nobody does.
         """
         for _ in range(round(_PATIENCE_SECONDS / _LOOK_SECONDS)):
-            for _ in self._ready:
+            for _ in range(len(ready := self.ready)):
                 self._turn += 1
-                address = urlsplit(self._ready[self._turn % len(self._ready)])
+                address = urlsplit(ready[self._turn % len(ready)])
                 with suppress(OSError):
                     return await asyncio.open_connection(address.hostname, address.port)
             await asyncio.sleep(_LOOK_SECONDS)

@@ -34,6 +34,8 @@ class Prefetcher:
                 self.look()
             except LorikeetError as error:
                 _log.warning("prefetch_failed", error=error.message)
+            except Exception:  # noqa: BLE001  # a full disk, a plan of a later version: it goes on for others
+                _log.exception("prefetch_failed_unexpectedly")
 
     def look(self) -> None:
         """Fetch what the jobs that are next in line need and those at the last look did not.
@@ -48,10 +50,9 @@ class Prefetcher:
             for model, plan in line
             for adapter in GenerationPlan.model_validate(plan).adapters
         }
-        for key in needed.keys() - self._seen:
-            model, adapter = needed[key]
+        asked, self._seen = self._seen, set(needed)
+        for model, adapter in [each for key, each in needed.items() if key not in asked]:
             try:
                 self._runtime.engine.prefetch(model, [adapter])
             except LorikeetError as error:
                 _log.info("not_prefetched", adapter=adapter.id, error=error.message)
-        self._seen = set(needed)

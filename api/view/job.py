@@ -59,7 +59,9 @@ class JobView(BaseModel):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
-    expires_at: datetime | None = Field(description="when the job and its outputs are removed")
+    expires_at: datetime | None = Field(
+        description="when the job and its outputs are removed; null where an adapter keeps them"
+    )
     queue_position: int | None = Field(description="jobs before this one, while it waits")
     estimated_wait_seconds: float | None = Field(description="until it starts; null where nobody works")
     progress: ProgressView
@@ -83,7 +85,7 @@ def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None 
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,
-        expires_at=job.completed_at and job.completed_at + retention.of(JobKind(job.kind)),
+        expires_at=_expires_at(job, retention),
         queue_position=outlook.queue_position,
         estimated_wait_seconds=outlook.estimated_wait_seconds,
         progress=progress_of(job),
@@ -98,6 +100,14 @@ def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None 
         webhook=job.webhook and job.webhook.partition("?")[0],
         urls=JobUrls(self=url, cancel=f"{url}/cancel", webhooks=f"{url}/webhooks"),
     )
+
+
+def _expires_at(job: Job, retention: Retention) -> datetime | None:
+    """None while it is open, and where it is kept for the adapter that it made."""
+    made_adapter = job.kind in (JobKind.TRAINING, JobKind.MODEL_UPDATE) and job.status == JobStatus.SUCCEEDED
+    if job.completed_at is None or made_adapter:
+        return None
+    return job.completed_at + retention.of(JobKind(job.kind))
 
 
 def progress_of(job: Job) -> ProgressView:

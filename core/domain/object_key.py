@@ -6,6 +6,9 @@ replaced it. No key is the folder of another.
 
 from uuid import UUID
 
+INSTALLATION = "installation"
+"""Says which database the bucket belongs to."""
+
 
 def output(*, job_id: UUID, claim_epoch: int, name: str) -> str:
     """A result of a job, for instance `0.png` or `adapter.safetensors`."""

@@ -10,11 +10,11 @@ _TRAININGS = (JobKind.TRAINING, JobKind.MODEL_UPDATE)
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """An adapter that a training made is no part of it: it stays until it is deleted."""
+    """A training that made an adapter is kept for as long as that is, and a model update for good."""
 
     job_days: int
     training_days: int
 
     def of(self, kind: JobKind) -> timedelta:
-        """Counted from the job's end."""
+        """Counted from the job's end, where nothing else keeps it."""
         return timedelta(days=self.training_days if kind in _TRAININGS else self.job_days)

@@ -142,6 +142,17 @@ class ObjectStore:
             raise Unavailable(f"The object store did not list {self.bucket}: {error}") from error
         return [StoredObject(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])]
 
+    def written_at(self, key: str) -> datetime | None:
+        """When an object was written, by the store's clock; None where there is none."""
+        try:
+            return self._client.head_object(Bucket=self.bucket, Key=key)["LastModified"]
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise _translated(error, key) from error
+        except BotoCoreError as error:
+            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+
     def delete(self, key: str) -> None:
         """Remove an object; no such key is fine."""
         try:

@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     )
     retention_days: PositiveInt = Field(default=30, description="days a finished job and its images are kept")
     training_retention_days: PositiveInt | None = Field(
-        default=None, description="days a finished training is kept, its adapter apart; empty means RETENTION_DAYS"
+        default=None,
+        description="days a training is kept that failed or whose adapter was deleted; empty means RETENTION_DAYS",
     )
     orphan_days: PositiveInt = Field(
         default=2, description="days after which a file in the bucket that nothing refers to is removed"

@@ -60,7 +60,7 @@ def claim_next(
 ) -> Claim | None:
     """Take a job, if there is one; two workers never get the same one.
 
-    It is the first in line, or, while that has waited for less than `affinity_seconds`, the first of its priority
+    It is the first in line, or, while that has waited for less than `affinity_seconds`, the first
     whose base model the worker has `held` in memory. A suspect, whose workers died `SUSPECT_CRASHES` times, goes only
     to a worker that has nothing else and takes nothing beside it: if it kills once more, it was no neighbour's fault,
     and no neighbour's loss. Where it is the first in line, others do not pass it: a busy worker gets nothing then.
@@ -247,9 +247,8 @@ def has_work(session: Session, *, kinds: Sequence[JobKind]) -> bool:
 
 
 def next_in_line(session: Session, *, kind: JobKind, limit: int) -> Sequence[tuple[ModelHandle, dict[str, Any]]]:
-    """Base models and plans of the jobs that are claimed next, as far as can be told."""
-    found = jobs.first_in_line(session, kind=kind, limit=limit)
-    return [(_handle(model), job.plan) for job, model in found]
+    """Base models and plans of the jobs whose turns come next, but for those that may be what kills workers."""
+    return [(_handle(model), plan) for plan, model in jobs.first_in_line(session, kind=kind, limit=limit)]
 
 
 def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int, holds: Holding = NOTHING) -> None:

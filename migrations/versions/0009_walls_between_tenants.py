@@ -35,7 +35,7 @@ PARTS = {
     "training_exclusion": ("model_update", "model_update_id", "INSERT, UPDATE, DELETE"),
     "training_metric": ("job", "job_id", ""),
 }
-READ_BY_ALL = ("work_rate", "worker_presence")
+READ_BY_ALL = {"work_rate": "", "worker_presence": "(kind, slots, seen_at)"}
 
 # What a tenant must know of the others' work: how much there is, and nothing else. They see with their owner's eyes.
 LINE_FRONT = """
@@ -78,8 +78,8 @@ def upgrade() -> None:
     op.execute(f"CREATE POLICY shared ON stable_diffusion FOR SELECT TO {ROLE} USING (shared)")
     for table, (owner, column, rights) in PARTS.items():
         wall(table, f"EXISTS (SELECT FROM {owner} WHERE {owner}.id = {column})", rights)
-    for table in READ_BY_ALL:
-        op.execute(f"GRANT SELECT ON {table} TO {ROLE}")
+    for table, columns in READ_BY_ALL.items():
+        op.execute(f"GRANT SELECT {columns} ON {table} TO {ROLE}")
     for signature, definition in FUNCTIONS.items():
         op.execute(definition.format(schema=schema))
         op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")

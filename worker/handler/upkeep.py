@@ -1,6 +1,6 @@
 """The clockwork: sweep leases, ring doorbells, keep the learning loop turning, remove what is old."""
 
-import time
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.orm import Session
 
-from core.domain.errors import LorikeetError
+from core.domain.errors import Conflict, LorikeetError
 from core.services import live_test, upkeep
 from core.services import model_update as updates
 from core.services.clean_retrain import awaited, retrain_clean
@@ -18,10 +18,10 @@ from core.services.settlement import reconcile
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
-_NOW_AND_THEN, SELDOM = 5, 30
+_NOW_AND_THEN, _SELDOM = 5, 30
 """Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
 
-_ORPHANS_EVERY_SECONDS = 24 * 3600.0
+_ORPHANS_PART_SECONDS, _ORPHANS_EVERY_SECONDS = 60.0, 24 * 3600.0
 
 
 def tick(runtime: Runtime, *, count: int) -> None:
@@ -35,34 +35,48 @@ def tick(runtime: Runtime, *, count: int) -> None:
     _replace_what_was_taken_back(runtime)
     if count % _NOW_AND_THEN == 0:
         _consider_updates(runtime)
-    _look_at_rollouts(runtime, with_work=count % SELDOM == 0)
-    if count % SELDOM == 0:
+    _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
+    if count % _SELDOM == 0:
         _attempt(runtime, upkeep.forget)
         _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
         _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=settings.retention))
 
 
 class OrphanSweep:
-    """Goes through the bucket part by part, from its beginning again a day after it came to the end."""
+    """Goes through the bucket part by part, from its beginning again a day after it came to the end.
+
+    In a thread of its own: a store is slow to delete, and the clockwork must not wait for it.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._after = ""
-        self._rest_until = 0.0
 
-    def step(self) -> None:
-        """Look at the next part, if there is one for now."""
-        if time.monotonic() < self._rest_until:
-            return
+    def start(self, stopped: threading.Event) -> None:
+        """Look at a part every now and then, until `stopped`."""
+        threading.Thread(target=self._run, args=(stopped,), name="orphan-sweep", daemon=True).start()
+
+    def _run(self, stopped: threading.Event) -> None:
+        seconds = _ORPHANS_PART_SECONDS
+        while not stopped.wait(seconds):
+            seconds = _ORPHANS_PART_SECONDS if self.step() else _ORPHANS_EVERY_SECONDS
+
+    def step(self) -> bool:
+        """Look at the next part; whether more may follow. What goes wrong is logged, and looked at again."""
         runtime, age = self._runtime, timedelta(days=self._runtime.settings.orphan_days)
         try:
             swept = sweep_orphans(runtime.database, runtime.store, after=self._after, older_than=age)
+        except Conflict as refusal:
+            _log.error("orphans_kept", error=refusal.message)
+            return False
         except LorikeetError as error:
             _log.warning("upkeep_failed", error=error.message)
-            return
+            return True
+        except Exception:  # noqa: BLE001  # as with the other parts of the clockwork
+            _log.exception("upkeep_failed_unexpectedly")
+            return True
         self._after = swept.last_key or ""
-        if swept.last_key is None:
-            self._rest_until = time.monotonic() + _ORPHANS_EVERY_SECONDS
+        return swept.last_key is not None
 
 
 def _replace_what_was_taken_back(runtime: Runtime) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from core.domain.preference import AnyPlan
 
@@ -60,7 +60,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, config_sha256: str, at
     draft.mkdir(parents=True)
     for name in _TENSORS:
         tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(snapshot, name).items()}
-        save_file(tensors, draft / f"{name}.safetensors")
+        (draft / f"{name}.safetensors").write_bytes(save(tensors))  # save_file() hides that a disk is full
     for path in attachments:
         shutil.copyfile(path, draft / path.name)
     files = {path.name: digest_file(path) for path in sorted(draft.iterdir())}

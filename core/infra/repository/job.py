@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, and_, bindparam, case, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, aliased, defer, selectinload
 
 from core.domain.job import TERMINAL, JobKind, JobStatus
 from core.infra.table import Adapter, Artifact, Job, ModelUpdate, StableDiffusion, UserFeedback, WorkRate
@@ -173,11 +173,15 @@ def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
     return set(job_ids) - set(session.scalars(query))
 
 
-def first_in_line(session: Session, *, kind: JobKind, limit: int) -> Sequence[tuple[Job, StableDiffusion]]:
-    """The ready jobs whose turns come next, with their base models."""
-    query = select(Job, StableDiffusion).join(StableDiffusion, StableDiffusion.id == Job.base_model_id)
-    rows = session.execute(query.where(READY, Job.kind == kind).order_by(*IN_LINE).limit(limit))
-    return [(job, model) for job, model in rows]
+def first_in_line(session: Session, *, kind: JobKind, limit: int) -> Sequence[tuple[dict[str, Any], StableDiffusion]]:
+    """Plans and base models, without their modules, of the ready jobs that stand first and never cost a worker."""
+    query = (
+        select(Job.plan, StableDiffusion)
+        .join(StableDiffusion, StableDiffusion.id == Job.base_model_id)
+        .options(defer(StableDiffusion.modules))
+        .where(READY, Job.kind == kind, Job.crash_count == 0)
+    )
+    return [(plan, model) for plan, model in session.execute(query.order_by(*IN_LINE).limit(limit))]
 
 
 def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
@@ -190,6 +194,10 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
     told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
     on_image = or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
     judged = select(Artifact.job_id).join(UserFeedback, on_image).where(UserFeedback.withdrawn_at.is_(None))
+    waiting = aliased(Job)
+    begun_with = waiting.plan["init_image_key"].astext
+    needed = select(begun_with).where(waiting.status.not_in(TERMINAL), begun_with.is_not(None))
+    drawn_from = select(Artifact.job_id).where(Artifact.object_key.in_(needed))
     return session.scalars(
         select(Job)
         .where(
@@ -199,6 +207,7 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
             Job.id.not_in(kept),
             Job.id.not_in(told),
             Job.id.not_in(judged),
+            Job.id.not_in(drawn_from),
         )
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -62,7 +62,8 @@ def claim_next(
     The rule: the first in line, by place, says which tenant's turn it is. But while that has waited for less than
     `affinity_seconds`, the first whose base model is `held` goes before it, if there is one. So a job loses its place
     for no longer than that, and a line that is longer than that is served in order. The turn goes to that tenant's most
-    urgent job, the oldest of those; what it passes gets its place, so that no tenant gains a turn by being in a hurry.
+    urgent job that costs no more, the oldest of those; what it passes gets its place, so that no tenant gains a turn,
+    or a longer one, by being in a hurry.
     """
     statement = _claim(tuple(kinds), prefers_held=bool(held) and affinity_seconds > 0)
     given = {
@@ -80,7 +81,8 @@ def claim_next(
 def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[Job, StableDiffusion]:
     most_crashes = bindparam("most_crashes", type_=Integer())
     chosen = Job.id == _next(kinds, prefers_held)
-    turn = select(Job.id, Job.tenant_id, Job.priority, Job.created_at, Job.base_model_id).where(chosen).cte("turn")
+    columns = (Job.id, Job.tenant_id, Job.priority, Job.created_at, Job.base_model_id, Job.cost_seconds)
+    turn = select(*columns).where(chosen).cte("turn")
     first, stands = _first_of_tenant(turn, kinds), aliased(Job)
     passed = (
         update(Job)
@@ -122,15 +124,18 @@ def _first_of_tenant(turn: CTE, kinds: Sequence[JobKind]) -> CTE:
     """The job that should have the turn before the one that stands there, if there is one of the same tenant.
 
     It is more urgent, or as urgent and older: one that was passed before. Of another base model it has to be more
-    urgent, for the turn may be one that was given to a model which is held.
+    urgent, for the turn may be one that was given to a model which is held. And it costs no more than the one whose
+    turn it takes: places are as far apart as the jobs that stood there were long, so a longer one would take time from
+    other tenants.
     """
-    passed_id, tenant_id, priority, created_at, model_id = (select(each).scalar_subquery() for each in turn.c)
+    passed_id, tenant_id, priority, created_at, model_id, cost = (select(each).scalar_subquery() for each in turn.c)
     query = select(Job.id, Job.place, Job.crash_count, passed_id.label("passed_id")).where(
         READY,
         Job.kind.in_(kinds),
         Job.tenant_id == tenant_id,
         tuple_(Job.priority, Job.created_at) < tuple_(priority, created_at),
         or_(Job.priority < priority, Job.base_model_id == model_id),
+        Job.cost_seconds <= cost,
     )
     return query.order_by(Job.priority, Job.created_at).limit(1).with_for_update(skip_locked=True).cte("first")
 

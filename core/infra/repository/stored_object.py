@@ -1,6 +1,7 @@
 """Queries that say which of some objects a row refers to."""
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -13,11 +14,10 @@ from core.infra.table import Adapter, Artifact, Checkpoint, Dataset, DatasetImag
 
 def named(session: Session, *, keys: Collection[str]) -> set[str]:
     """Those that are a result, an adapter's file, a dataset's picture, or what a job begins with."""
-    init_image_key = Job.plan["init_image_key"].astext
-    columns = (Artifact.object_key, Adapter.object_key, Adapter.kohya_object_key, DatasetImage.object_key)
-    return {
-        key for column in (*columns, init_image_key) for key in session.scalars(select(column).where(column.in_(keys)))
-    }
+    columns: list[Any] = [Artifact.object_key, Adapter.object_key, Adapter.kohya_object_key, DatasetImage.object_key]
+    if any("/init-image/" in key for key in keys):  # a look at every job
+        columns.append(Job.plan["init_image_key"].astext)
+    return {key for column in columns for key in session.scalars(select(column).where(column.in_(keys)))}
 
 
 def checkpoints(session: Session, *, prefixes: Collection[str]) -> set[str]:

@@ -133,6 +133,25 @@ def test_a_tenants_urgent_job_takes_the_turn_of_its_others(bench: JobBench, othe
     assert turns[:8] == [False, True] * 4, "being in a hurry gained the tenant no turn"
 
 
+def test_to_be_in_a_hurry_makes_no_turn_longer(bench: JobBench, others: list[UUID]) -> None:
+    """Or else cheap jobs would hold turns that long ones take."""
+    cheap = [bench.submit(work_units=1.0).id for _ in range(5)]
+    for _ in range(10):
+        bench.submit(work_units=100.0, tenant_id=others[0])
+    long = [bench.submit(work_units=600.0, priority=JobPriority.HIGH).id for _ in range(5)]
+    order = [bench.must_claim() for _ in range(13)]
+    own = [claim.job_id for claim in order if claim.tenant_id == bench.tenant_id]
+    assert own[:5] == cheap
+    assert len(own) <= 7, "five that are nothing, and one long one for six of the others'"
+    assert set(own[5:]) <= set(long)
+
+
+def test_a_short_urgent_job_goes_before_long_ones(bench: JobBench, others: list[UUID]) -> None:
+    long = [bench.submit(work_units=100.0).id for _ in range(3)]
+    urgent = bench.submit(work_units=10.0, priority=JobPriority.HIGH).id
+    assert [bench.must_claim().job_id for _ in range(4)] == [urgent, *long]
+
+
 def test_a_job_that_can_wait_goes_last_of_its_tenant(bench: JobBench, others: list[UUID]) -> None:
     later = bench.submit(priority=JobPriority.LOW).id
     rest = [bench.submit().id for _ in range(3)]

@@ -1,16 +1,17 @@
 """What no row names goes, and nothing else."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from core.domain import object_key
 from core.domain.dataset import DatasetStatus
+from core.domain.errors import Conflict
 from core.domain.job import JobKind
 from core.infra.object_store import ObjectStore
 from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage
-from core.services.orphan import sweep_orphans
+from core.services.orphan import _remove_if_old, sweep_orphans
 from tests.job_bench import IMAGE, JobBench
 from tests.row_of_each_table import DIGEST
 
@@ -18,8 +19,9 @@ NOW = timedelta(0)
 
 
 @pytest.fixture
-def shelf(store: ObjectStore) -> ObjectStore:
-    store.create_bucket()
+def shelf(bench: JobBench, store: ObjectStore) -> ObjectStore:
+    """A bucket that says that it belongs to the bench's database."""
+    store.put(object_key.INSTALLATION, str(bench.tenant_id).encode(), content_type="text/plain")
     return store
 
 
@@ -41,7 +43,7 @@ def swept(bench: JobBench, store: ObjectStore, *, older_than: timedelta = NOW, l
 
 
 def left(store: ObjectStore) -> set[str]:
-    return {key for key, _ in store.list("")}
+    return {key for key, _ in store.list("")} - {object_key.INSTALLATION}
 
 
 def test_of_an_ended_job_its_results_stay_and_what_dead_runs_wrote_goes(bench: JobBench, shelf: ObjectStore) -> None:
@@ -149,3 +151,41 @@ def test_a_walk_in_small_parts_sees_everything(bench: JobBench, shelf: ObjectSto
     put(shelf, *keys, "models/mine")
     assert swept(bench, shelf, limit=2) == keys
     assert left(shelf) == {"models/mine"}
+
+
+def test_a_bucket_of_another_database_is_left_alone(bench: JobBench, shelf: ObjectStore) -> None:
+    """As when the database was lost, or is the wrong one: that it knows no file makes none an orphan."""
+    key = object_key.output(job_id=uuid4(), claim_epoch=1, name="0.png")
+    put(shelf, key)
+    shelf.put(object_key.INSTALLATION, str(uuid4()).encode(), content_type="text/plain")
+    with pytest.raises(Conflict, match="belongs to the database of"):
+        swept(bench, shelf)
+    assert left(shelf) == {key}
+
+
+def test_a_bucket_that_does_not_say_whose_it_is_is_claimed_where_most_of_it_is_known(
+    bench: JobBench, store: ObjectStore
+) -> None:
+    keys = [object_key.init_image(tenant_id=bench.tenant_id, sha256=letter * 64) for letter in "abc"]
+    put(store, *keys)
+    bench.submit(plan={"init_image_key": keys[0]})
+    with pytest.raises(Conflict, match="Most files"):
+        swept(bench, store)
+    bench.submit(plan={"init_image_key": keys[1]})
+    assert swept(bench, store) == [keys[2]]
+    assert store.get(object_key.INSTALLATION).decode() == str(bench.tenant_id)
+
+
+def test_what_was_put_there_again_meanwhile_stays(bench: JobBench, shelf: ObjectStore) -> None:
+    key = object_key.init_image(tenant_id=bench.tenant_id, sha256="a" * 64)
+    put(shelf, key)
+    assert not _remove_if_old(shelf, key, datetime.now(UTC) - timedelta(hours=1))
+    assert left(shelf) == {key}
+    assert _remove_if_old(shelf, key, datetime.now(UTC) + timedelta(hours=1))
+    assert left(shelf) == set()
+
+
+def test_keys_of_no_known_form_do_no_harm(bench: JobBench, shelf: ObjectStore) -> None:
+    put(shelf, "job", "tenant/x", "dataset/not-an-id/1")
+    assert swept(bench, shelf, older_than=timedelta(hours=1)) == []
+    swept(bench, shelf)

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,14 @@ def test_a_draft_left_by_a_crash_is_no_checkpoint_and_in_nobodys_way(tmp_path: P
     assert find_fault(tmp_path / "00000012", config_sha256=CONFIG) is not None
     path = write_checkpoint(tmp_path, make_snapshot(), config_sha256=CONFIG, attachments=[])
     assert find_fault(path, config_sha256=CONFIG) is None and not draft.exists()
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
+    """With a limit on the size of files, which the system treats as it does a disk without space."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_checkpoint(tmp_path, make_snapshot(), config_sha256=CONFIG, attachments=[])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

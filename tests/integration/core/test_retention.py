@@ -1,0 +1,59 @@
+"""For how long finished jobs are kept, and what keeps them longer."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from core.domain.errors import JobFailure
+from core.domain.job import JobKind
+from core.domain.retention import Retention
+from core.infra.object_store import ObjectStore
+from core.services import run as run_service
+from core.services.upkeep import remove_old
+from tests.job_bench import IMAGE, JobBench
+
+RETENTION = Retention(job_days=30, training_days=5)
+
+
+def ended(bench: JobBench, kind: JobKind, *, days_ago: float) -> UUID:
+    job = bench.submit(kind=kind)
+    with bench.database.transaction() as session:
+        claim = run_service.claim_next(session, kinds=[kind], worker_id="worker", lease_seconds=30.0)
+        assert claim is not None
+        run_service.fail(session, claim, JobFailure("It broke."))
+    ago = timedelta(days=days_ago)
+    bench.execute("UPDATE job SET completed_at = now() - :ago WHERE id = :id", ago=ago, id=job.id)
+    return job.id
+
+
+def removed(bench: JobBench, store: ObjectStore) -> int:
+    with bench.database.transaction() as session:
+        return remove_old(session, store=store, retention=RETENTION)
+
+
+@pytest.mark.parametrize(
+    ("kind", "days_ago", "goes"),
+    [
+        (JobKind.GENERATION, 29.0, False),
+        (JobKind.GENERATION, 31.0, True),
+        (JobKind.REGISTRATION, 29.0, False),
+        (JobKind.TRAINING, 4.0, False),
+        (JobKind.TRAINING, 6.0, True),
+    ],
+)
+def test_a_job_is_kept_for_a_time_of_its_kind(
+    bench: JobBench, store: ObjectStore, kind: JobKind, days_ago: float, goes: bool
+) -> None:
+    ended(bench, kind, days_ago=days_ago)
+    assert removed(bench, store) == goes
+
+
+def test_a_picture_that_a_waiting_job_begins_with_is_kept_for_it(bench: JobBench, store: ObjectStore) -> None:
+    bench.submit()
+    bench.finish(bench.must_claim(), IMAGE)
+    bench.execute("UPDATE job SET completed_at = now() - interval '1 year'")
+    follower = bench.submit(plan={"init_image_key": IMAGE.object_key})
+    assert removed(bench, store) == 0
+    bench.cancel(follower.id)
+    assert removed(bench, store) == 1
