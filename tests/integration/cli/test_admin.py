@@ -81,10 +81,16 @@ def test_a_key_that_cannot_be_is_refused_in_words() -> None:
 def test_limits_are_shown_set_and_taken_back() -> None:
     admin("tenant", "add", "eve")
     assert "queued_jobs  10000\n" in admin("limits", "show", "--tenant", "eve").output
-    few = ("queued_jobs=5", "gpu_seconds_per_day=3600", "requests_per_minute=inf")
+    few = ("queued_jobs=5", "gpu_seconds_per_day=3600", "requests_per_minute=inf", "share=0.5")
     given = admin("limits", "set", *few, "--tenant", "eve")
-    assert given.output == "requests_per_minute  inf\nqueued_jobs  5\nqueued_seconds  3600\ngpu_seconds_per_day  3600\n"
+    assert given.output.splitlines() == [
+        "requests_per_minute  inf",
+        "queued_jobs  5",
+        "queued_seconds  3600",
+        "gpu_seconds_per_day  3600",
+        "share  0.5",
+    ]
     assert "queued_jobs  10000\n" in admin("limits", "set", "queued_jobs=default", "--tenant", "eve").output
-    for wrong in ("queued=5", "queued_jobs=-1", "queued_jobs=nan", "queued_jobs", "queued_jobs=many"):
+    for wrong in ("queued=5", "queued_jobs=-1", "queued_jobs=nan", "queued_jobs", "queued_jobs=many", "share=0"):
         refused = admin("limits", "set", wrong, "--tenant", "eve")
         assert isinstance(refused.exception, Refusal)
