@@ -9,9 +9,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from api.link import Link
 from api.runtime import Runtime
-from core.domain.api_key import Scope
+from core.domain.api_key import SCOPE_OF_JOB, Scope
 from core.domain.errors import Forbidden
+from core.domain.job import JobKind
 from core.domain.value import Text
+from core.infra.table import Job
 from core.services.api_key import Caller
 
 _bearer = HTTPBearer(auto_error=False, description="An API key of a tenant.")
@@ -58,6 +60,15 @@ def require(caller: Caller, scope: Scope) -> None:
     """
     if scope not in caller.scopes:
         raise Forbidden(scope)
+
+
+def require_scope_of(caller: Caller, job: Job) -> None:
+    """Let the caller change a job whose like his key may submit.
+
+    Raises:
+        Forbidden: his key does not go so far.
+    """
+    require(caller, SCOPE_OF_JOB[JobKind(job.kind)])
 
 
 async def check_scopes(needed: SecurityScopes, caller: CallerDep) -> None:

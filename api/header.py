@@ -3,14 +3,14 @@
 import hashlib
 import re
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header
 from pydantic import BaseModel
 
 from core.domain.errors import InvalidInput
-from core.domain.job import JobPriority
+from core.domain.job import JobPriority, PriorityName
 from core.domain.webhook import Notified
 from core.services.job import Idempotency
 from core.services.terms import Terms
@@ -30,7 +30,7 @@ CancelAfter = Annotated[
     str | None, Header(description="End the job if it is not done in time.", examples=["30s", "10m", "2h"])
 ]
 Priority = Annotated[
-    Literal["high", "normal", "low"],
+    PriorityName,
     Header(
         alias="Job-Priority",
         description="How urgent the job is among your own: it takes the turn of a less urgent one that waits and is no "

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class Upgrade:
             return connection.execute(query, [f"%:{post.pid}:%"]).fetchone() is not None
 
 
-def _await(is_so: Any) -> None:
+def _await(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not is_so():
         if time.monotonic() > deadline:

@@ -1,6 +1,9 @@
 """The role that tenants' transactions take on: a migration makes it, and so does a restore, for no dump has roles."""
 
+from alembic import op
+
 ROLE = "lorikeet_tenant"
+OWN = "tenant_id = nullif(current_setting('lorikeet.tenant_id', true), '')::uuid"
 
 # The role is the whole server's: other databases may have made it, and may do so at this moment.
 CREATE_ROLE = f"""
@@ -20,3 +23,10 @@ DO $$ BEGIN
   END IF;
 END $$;
 """
+
+
+def wall(table: str, rights: str, *, is_visible: str = OWN) -> None:
+    """Show the role those rows of a table alone that are visible, and let it use its rights on them."""
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY own ON {table} TO {ROLE} USING ({is_visible}) WITH CHECK ({is_visible})")
+    op.execute(f"GRANT {rights} ON {table} TO {ROLE}")

@@ -5,12 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from api.dependency import CallerDep, Cursor, Limit, LinkDep, RuntimeDep, TenantId, require
+from api.dependency import CallerDep, Cursor, Limit, LinkDep, RuntimeDep, TenantId, require_scope_of
 from api.json_body import StrictRoute
 from api.submission import show
 from api.view.job import JobView, view
 from api.view.page import Page
-from core.domain.api_key import SCOPE_OF_JOB
 from core.domain.job import JobKind, JobStatus
 from core.services import job as jobs
 
@@ -50,7 +49,6 @@ def cancel_job(job_id: UUID, runtime: RuntimeDep, caller: CallerDep, link: LinkD
     The key needs the scope that such a job is submitted with.
     """
     with runtime.database.transaction(caller.tenant_id) as session:
-        kind = JobKind(jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id).kind)
-        require(caller, SCOPE_OF_JOB[kind])
+        require_scope_of(caller, jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id))
         job = jobs.cancel(session, tenant_id=caller.tenant_id, job_id=job_id)
         return view(job, link, retention=runtime.settings.retention)

@@ -4,12 +4,11 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from api.dependency import CallerDep, RuntimeDep, TenantId, needs, require
+from api.dependency import CallerDep, RuntimeDep, TenantId, needs, require_scope_of
 from api.json_body import StrictRoute
 from api.view.page import Page
 from api.view.webhook import DeliveryView, SecretView, view_delivery, view_secret
-from core.domain.api_key import SCOPE_OF_JOB, Scope
-from core.domain.job import JobKind
+from core.domain.api_key import Scope
 from core.services import job as jobs
 from core.services import webhook as webhooks
 from core.services import webhook_secret as secrets
@@ -32,8 +31,7 @@ def replay_delivery(job_id: UUID, delivery_id: UUID, runtime: RuntimeDep, caller
     The key needs the scope that such a job is submitted with.
     """
     with runtime.database.transaction(caller.tenant_id) as session:
-        kind = JobKind(jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id).kind)
-        require(caller, SCOPE_OF_JOB[kind])
+        require_scope_of(caller, jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id))
         again = webhooks.replay(session, tenant_id=caller.tenant_id, job_id=job_id, delivery_id=delivery_id)
         return view_delivery(again)
 

@@ -1,20 +1,19 @@
 """A job as its owner sees it."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from api.link import Link
 from api.view.image import OutputView
-from core.domain.job import JobKind, JobPriority, JobStatus, Progress
+from core.domain.job import JobKind, JobPriority, JobStatus, PriorityName, Progress
 from core.domain.retention import Retention
 from core.infra.table import Job
 from core.services.job import Outlook, shown_status
 
-Priority = Literal["high", "normal", "low"]
-_PRIORITY: dict[int, Priority] = {JobPriority.HIGH: "high", JobPriority.NORMAL: "normal", JobPriority.LOW: "low"}
+_PRIORITY: dict[int, PriorityName] = {JobPriority.HIGH: "high", JobPriority.NORMAL: "normal", JobPriority.LOW: "low"}
 
 
 class ProgressView(BaseModel):
@@ -55,7 +54,7 @@ class JobView(BaseModel):
     id: UUID
     kind: JobKind
     status: JobStatus
-    priority: Priority = Field(description="among your own jobs")
+    priority: PriorityName = Field(description="among your own jobs")
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

@@ -11,6 +11,7 @@ A running job whose cancel was asked for is shown as `canceling` until its worke
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 
 class JobKind(StrEnum):
@@ -34,6 +35,8 @@ class JobPriority(IntEnum):
     NORMAL = 0
     LOW = 1
 
+
+PriorityName = Literal["high", "normal", "low"]
 
 KINDS_OF_WORKER: dict[WorkerKind, tuple[JobKind, ...]] = {
     WorkerKind.GENERATION: (JobKind.GENERATION, JobKind.REGISTRATION),

@@ -15,16 +15,16 @@ from core.infra.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object's key, its size in bytes, and when it was written, by the store's clock."""
+    """An object's key, and when it was written, by the store's clock."""
 
     key: str
-    size: int
     written_at: datetime
 
 
@@ -125,8 +125,17 @@ class ObjectStore:
 
     def size(self, key: str) -> int | None:
         """Bytes of an object, or None where there is none."""
+        found = self._head(key)
+        return found and found["ContentLength"]
+
+    def written_at(self, key: str) -> datetime | None:
+        """When an object was written, by the store's clock; None where there is none."""
+        found = self._head(key)
+        return found and found["LastModified"]
+
+    def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
         try:
-            return self._client.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
+            return self._client.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
@@ -140,18 +149,7 @@ class ObjectStore:
             answer = self._client.list_objects_v2(Bucket=self.bucket, StartAfter=after, MaxKeys=limit)
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"The object store did not list {self.bucket}: {error}") from error
-        return [StoredObject(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])]
-
-    def written_at(self, key: str) -> datetime | None:
-        """When an object was written, by the store's clock; None where there is none."""
-        try:
-            return self._client.head_object(Bucket=self.bucket, Key=key)["LastModified"]
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise _translated(error, key) from error
-        except BotoCoreError as error:
-            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+        return [StoredObject(each["Key"], each["LastModified"]) for each in answer.get("Contents", [])]
 
     def delete(self, key: str) -> None:
         """Remove an object; no such key is fine."""

@@ -60,10 +60,10 @@ def claim_next(
 ) -> Claim | None:
     """Take a job, if there is one; two workers never get the same one.
 
-    It is the first in line, or, while that has waited for less than `affinity_seconds`, the first
-    whose base model the worker has `held` in memory. A suspect, whose workers died `SUSPECT_CRASHES` times, goes only
-    to a worker that has nothing else and takes nothing beside it: if it kills once more, it was no neighbour's fault,
-    and no neighbour's loss. Where it is the first in line, others do not pass it: a busy worker gets nothing then.
+    It is the first in line, or, while that has waited for less than `affinity_seconds`, the first whose base model the
+    worker has `held` in memory. A suspect, whose workers died `SUSPECT_CRASHES` times, goes only to a worker that has
+    nothing else and takes nothing beside it: if it kills once more, it was no neighbour's fault, and no neighbour's
+    loss. Where it is the first in line, others do not pass it: a busy worker gets nothing then.
     """
     claimed = leases.claim_next(
         session,

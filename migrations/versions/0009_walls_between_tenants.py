@@ -2,15 +2,12 @@
 
 from alembic import op
 
-from migrations.tenant_role import CREATE_ROLE, ROLE
+from migrations.tenant_role import CREATE_ROLE, ROLE, wall
 
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
-
-TENANT = "nullif(current_setting('lorikeet.tenant_id', true), '')::uuid"
-OWN = f"tenant_id = {TENANT}"
 
 # Table -> what a tenant's transaction may do there, beside reading.
 OWNED = {
@@ -74,22 +71,17 @@ def upgrade() -> None:
     schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
     op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
     for table, rights in OWNED.items():
-        wall(table, OWN, rights)
+        wall(table, ", ".join(filter(None, ("SELECT", rights))))
     op.execute(f"CREATE POLICY shared ON stable_diffusion FOR SELECT TO {ROLE} USING (shared)")
     for table, (owner, column, rights) in PARTS.items():
-        wall(table, f"EXISTS (SELECT FROM {owner} WHERE {owner}.id = {column})", rights)
+        is_visible = f"EXISTS (SELECT FROM {owner} WHERE {owner}.id = {column})"
+        wall(table, ", ".join(filter(None, ("SELECT", rights))), is_visible=is_visible)
     for table, columns in READ_BY_ALL.items():
         op.execute(f"GRANT SELECT {columns} ON {table} TO {ROLE}")
     for signature, definition in FUNCTIONS.items():
         op.execute(definition.format(schema=schema))
         op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {ROLE}")
-
-
-def wall(table: str, is_visible: str, rights: str) -> None:
-    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY own ON {table} TO {ROLE} USING ({is_visible}) WITH CHECK ({is_visible})")
-    op.execute(f"GRANT SELECT{', ' if rights else ''}{rights} ON {table} TO {ROLE}")
 
 
 def downgrade() -> None:

@@ -3,13 +3,13 @@
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.tenant_role import wall
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-ROLE = "lorikeet_tenant"
-OWN = "tenant_id = nullif(current_setting('lorikeet.tenant_id', true), '')::uuid"
 WAITING = sa.text("status = 'queued'")
 ACTIVE = sa.text("status IN ('queued', 'running')")
 
@@ -25,9 +25,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name="fk_line_turn_tenant_id_tenant"),
         sa.PrimaryKeyConstraint("tenant_id", "worker", name="pk_line_turn"),
     )
-    op.execute("ALTER TABLE line_turn ENABLE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY own ON line_turn TO {ROLE} USING ({OWN}) WITH CHECK ({OWN})")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE ON line_turn TO {ROLE}")
+    wall("line_turn", "SELECT, INSERT, UPDATE")
     op.add_column("tenant_limit", sa.Column("share", sa.Float(), nullable=True))
     op.create_check_constraint("ck_tenant_limit_share_positive", "tenant_limit", "share > 0")
     op.drop_index("ix_job_ready", "job")

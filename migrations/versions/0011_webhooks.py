@@ -4,14 +4,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migrations.tenant_role import ROLE
+from migrations.tenant_role import wall
 
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-OWN = "tenant_id = nullif(current_setting('lorikeet.tenant_id', true), '')::uuid"
 UNTOLD = "webhook IS NOT NULL AND webhook_noted_at IS NULL AND (started_at IS NOT NULL OR completed_at IS NOT NULL)"
 
 
@@ -63,12 +62,6 @@ def upgrade() -> None:
     )
     wall("webhook_delivery", "SELECT, UPDATE")
     wall("webhook_secret", "SELECT, INSERT, UPDATE")
-
-
-def wall(table: str, rights: str) -> None:
-    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY own ON {table} TO {ROLE} USING ({OWN}) WITH CHECK ({OWN})")
-    op.execute(f"GRANT {rights} ON {table} TO {ROLE}")
 
 
 def downgrade() -> None:

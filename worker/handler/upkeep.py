@@ -1,7 +1,8 @@
 """The clockwork: sweep leases, ring doorbells, keep the learning loop turning, remove what is old."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -64,19 +65,15 @@ class OrphanSweep:
     def step(self) -> bool:
         """Look at the next part; whether more may follow. What goes wrong is logged, and looked at again."""
         runtime, age = self._runtime, timedelta(days=self._runtime.settings.orphan_days)
-        try:
-            swept = sweep_orphans(runtime.database, runtime.store, after=self._after, older_than=age)
-        except Conflict as refusal:
-            _log.error("orphans_kept", error=refusal.message)
-            return False
-        except LorikeetError as error:
-            _log.warning("upkeep_failed", error=error.message)
-            return True
-        except Exception:  # noqa: BLE001  # as with the other parts of the clockwork
-            _log.exception("upkeep_failed_unexpectedly")
-            return True
-        self._after = swept.last_key or ""
-        return swept.last_key is not None
+        with _outlived():
+            try:
+                swept = sweep_orphans(runtime.database, runtime.store, after=self._after, older_than=age)
+            except Conflict as refusal:
+                _log.error("orphans_kept", error=refusal.message)
+                return False
+            self._after = swept.last_key or ""
+            return swept.last_key is not None
+        return True
 
 
 def _replace_what_was_taken_back(runtime: Runtime) -> None:
@@ -102,9 +99,15 @@ def _look_at_rollouts(runtime: Runtime, *, with_work: bool) -> None:
 
 
 def _attempt(runtime: Runtime, part: Callable[[Session], object]) -> None:
+    with _outlived(), runtime.database.transaction() as session:
+        part(session)
+
+
+@contextmanager
+def _outlived() -> Iterator[None]:
+    """What goes wrong inside is logged, and ends there."""
     try:
-        with runtime.database.transaction() as session:
-            part(session)
+        yield
     except LorikeetError as error:
         _log.warning("upkeep_failed", error=error.message)
     except Exception:  # noqa: BLE001  # the clockwork must outlive any single failure
