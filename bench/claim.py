@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -47,6 +48,7 @@ def take_turns(rounds: int, sides: Mapping[str, Callable[[], float]]) -> Figures
     figures: Figures = {name: {"wall": [], "cpu": []} for name in sides}
     for number in range(rounds + 1):
         for name, work in sides.items():
+            tell(f"round {number} of {rounds}: {name}")
             wall, cpu = time.perf_counter(), time.process_time()
             done = work()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -54,6 +56,11 @@ def take_turns(rounds: int, sides: Mapping[str, Callable[[], float]]) -> Figures
                 figures[name]["wall"].append(done / wall)
                 figures[name]["cpu"].append(done / max(cpu, 1e-9))
     return figures
+
+
+def tell(progress: str) -> None:
+    """Say on stderr how far a bench has come, where somebody watches or a log is kept."""
+    print(progress, file=sys.stderr, flush=True)
 
 
 def ratio(figures: Figures, one: str, other: str, clock: str = "wall") -> float:

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from bench import model
 from bench.arrival import STEPS, Arrival, Line, Rows, Served, closing, play, poisson
-from bench.claim import Claim, write
+from bench.claim import Claim, tell, write
 from bench.mixed_lora import make_plan
 from bench.peer import Diffusers
 from core.domain.base_model import LoadOptions, ModelHandle
@@ -73,6 +73,7 @@ def measure(name: str, asked: Any) -> None:
         for number in range(asked.rounds):
             arrivals = poisson(asked.requests, rate=rate, seed=number)
             for side, serve in sides.items():
+                tell(f"round {number + 1} of {asked.rounds}, {rate:.2f} requests/s: {side}")
                 rounds[side].append(play(arrivals, serve, rows_each=rows_each))
     figures: dict[str, Any] = {side: figures_of(each) for side, each in rounds.items()}
     setting = {

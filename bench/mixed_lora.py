@@ -139,6 +139,7 @@ class Arena:
 
     def bound(self) -> float:
         """What the FLOPs of the LoRAs leave of a bare batch."""
+        self.ours.loaded.forget_adapters()  # the pipeline is counted in other hands
         with flops() as bare:
             self.counted.draw([()] * self._size)
         with flops() as mixed:

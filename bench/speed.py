@@ -70,6 +70,7 @@ def measure(name: str, asked: Any) -> None:
             **{label: crowd.draw for label, crowd in crowds.items()},
         }
         first = crowds[asked.options[0]]
+        taken = first.bytes_on_device()
         for kind in asked.kinds:
             first.bring(kind, diffusers.pipeline)
             sides[f"{asked.options[0]}, {kind}"] = first.dressed(kind)
@@ -78,7 +79,7 @@ def measure(name: str, asked: Any) -> None:
         setting = {
             "model": name, "device": asked.device, "rows": asked.rows, "steps": asked.steps, "threads": THREADS,
             "picture_flops": picture_flops(diffusers), "device_flops": device_flops(asked.device, first.dtype),
-            "bytes_of_loras": first.bytes_of_loras() if asked.kinds else None,
+            "bytes_of_loras": first.bytes_of_loras() if asked.kinds else None, **taken,
         }  # fmt: skip
     claims = list(claims_of(figures, swaps, setting, asked))
     stem = model.stem("speed", name, asked)
@@ -136,6 +137,16 @@ class Crowd:
         for number in range(SWAPS):
             swap(number)
         return int(counters["stats"]["unique_graphs"] - before)
+
+    def bytes_on_device(self) -> dict[str, int]:
+        """That the model takes once it has drawn, and the most that it takes while whole batches are drawn."""
+        if not torch.cuda.is_available():
+            return {}
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        self.draw()
+        most, after = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
+        return {"resident_bytes": after - before, "peak_bytes": most - before}
 
     def bytes_of_loras(self) -> float:
         """In memory, ÷ those of the files."""
@@ -201,9 +212,19 @@ def claims_of(figures: Figures, swaps: int | None, setting: Mapping[str, Any], a
             note=f"{rates[f'{first}, {kind}']:.2f} images/s",
         )
     if asked.kinds:
-        yield Claim(10, "bytes of LoRAs in memory ÷ of their files", setting["bytes_of_loras"], 1.1, True)
+        yield Claim(
+            10, "bytes of LoRAs in memory ÷ of their files", setting["bytes_of_loras"], 1.1, True, note=taken(setting)
+        )
     if swaps is not None:
         yield Claim(2, f"blocks compiled anew during {SWAPS} swaps of LoRAs ({first})", float(swaps), 0.0, True)
+
+
+def taken(setting: Mapping[str, Any]) -> str:
+    """The device's memory, where there is a device."""
+    if "peak_bytes" not in setting:
+        return ""
+    model, peak = (setting[name] / 2**30 for name in ("resident_bytes", "peak_bytes"))
+    return f"the model takes {model:.1f} GiB, and {peak:.1f} GiB at most while it draws"
 
 
 if __name__ == "__main__":
