@@ -42,6 +42,7 @@ KINDS_OF_WORKER: dict[WorkerKind, tuple[JobKind, ...]] = {
     WorkerKind.GENERATION: (JobKind.GENERATION, JobKind.REGISTRATION),
     WorkerKind.TRAINING: (JobKind.TRAINING, JobKind.MODEL_UPDATE),
 }
+WORKER_OF_KIND = {kind: worker for worker, kinds in KINDS_OF_WORKER.items() for kind in kinds}
 
 
 class JobStatus(StrEnum):

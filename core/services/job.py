@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
-from core.domain.job import KINDS_OF_WORKER, JobKind, JobPriority, JobStatus
+from core.domain.job import KINDS_OF_WORKER, WORKER_OF_KIND, JobKind, JobPriority, JobStatus
 from core.domain.limit import Limits
 from core.domain.webhook import Webhook
 from core.infra.database import after_commit
@@ -38,7 +38,6 @@ _FRESH = {
     "progress_steps": 0,
     "progress_message": "",
 }
-_WORKER_OF = {kind: worker for worker, kinds in KINDS_OF_WORKER.items() for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
         QuotaExceeded: its jobs have run for as long as they may in a day.
         IdempotencyKeyReuse: the key came with another request.
     """
-    worker, values = _WORKER_OF[submission.kind], _row(submission)
+    worker, values = WORKER_OF_KIND[submission.kind], _row(submission)
     admission = admissions.admit(
         session,
         values,
@@ -255,7 +254,7 @@ def outlook(session: Session, job: Job) -> Outlook:
     """Where a job stands in line; nothing to expect once it runs."""
     if job.status != JobStatus.QUEUED:
         return Outlook(None, None)
-    worker = _WORKER_OF[JobKind(job.kind)]
+    worker = WORKER_OF_KIND[JobKind(job.kind)]
     position, seconds = jobs.ahead(session, job, kinds=KINDS_OF_WORKER[worker])
     slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
     left = None if job.deadline_at is None else job.deadline_at - datetime.now(UTC)

@@ -19,6 +19,7 @@ from core.domain.job import (
     MAX_CRASHES,
     SUSPECT_CRASHES,
     TERMINAL,
+    WORKER_OF_KIND,
     JobKind,
     JobStatus,
     Progress,
@@ -149,7 +150,7 @@ def _end(session: Session, claim: Claim, status: JobStatus, values: dict[str, An
     ended = leases.end_run(session, job_id=claim.job_id, claim_epoch=claim.claim_epoch, status=status, values=values)
     if ended is None:
         raise OwnershipLost
-    limits.add_usage(session, job_id=claim.job_id)
+    limits.add_usage(session, job_id=claim.job_id, worker=WORKER_OF_KIND[claim.kind])
     return ended
 
 

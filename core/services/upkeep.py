@@ -7,7 +7,15 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from core.domain.base_model import ModelStatus
-from core.domain.job import KINDS_OF_WORKER, MAX_CRASHES, JobKind, JobStatus, WorkerKind, retry_delay
+from core.domain.job import (
+    KINDS_OF_WORKER,
+    MAX_CRASHES,
+    WORKER_OF_KIND,
+    JobKind,
+    JobStatus,
+    WorkerKind,
+    retry_delay,
+)
 from core.domain.object_key import job_prefix
 from core.domain.retention import Retention
 from core.infra.database import after_commit
@@ -32,7 +40,7 @@ def sweep(session: Session, *, stall_seconds: float) -> int:
     found = jobs.overdue(session, stall_seconds=stall_seconds, limit=_BATCH)
     for job, is_late, _ in found:
         if job.status == JobStatus.RUNNING:
-            limits.add_usage(session, job_id=job.id)
+            limits.add_usage(session, job_id=job.id, worker=WORKER_OF_KIND[JobKind(job.kind)])
         if is_late:
             _end(job, JobStatus.EXPIRED, "deadline_passed", "The job's deadline passed before it was done.")
         elif job.cancel_requested:

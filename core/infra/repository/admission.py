@@ -1,8 +1,9 @@
 """Add a job if there is room, and say how it stands: one statement, because every submit runs it.
 
 A job's place in line is its start tag in start-time fair queueing (Goyal, Vin and Cheng, 1996), in seconds of work
-by the tenant's share: behind what its tenant has in line already, and no further ahead than who is served next. So
-tenants with work get parts of the workers' time in proportion to their shares, whatever each has waiting.
+by the tenant's share: behind what its tenant has in line already and behind the time that its runs took, and no
+further ahead than who is served next. So tenants with work get parts of the workers' time in proportion to their
+shares, whatever each has waiting, and whether it sends its jobs at once or one by one.
 
 Submits of a tenant at the same instant do not see each other's jobs. They stand behind each other by the tenant's
 `line_turn`, which counts where the transaction that wrote it is not visible yet.
@@ -60,18 +61,19 @@ _ADMIT = text(
           WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots
       FROM new, waiting, used, allowed
     ), turn AS (
-      INSERT INTO line_turn AS turn (tenant_id, worker, next_place, taken_by)
+      INSERT INTO line_turn AS turn (tenant_id, worker, next_place, share, taken_by)
       SELECT :tenant_id, :worker, length + greatest(
           (SELECT max(place + cost_seconds / share) FROM own WHERE kind = ANY(:kinds)), line_front(:kinds)),
-        pg_current_xact_id()::text::bigint
+        share, pg_current_xact_id()::text::bigint
       FROM new, standing
       WHERE waiting_jobs < allowed_jobs
         AND (waiting_seconds = 0 OR waiting_seconds + new.cost <= allowed_seconds)
         AND used_seconds + waiting_seconds + new.cost <= allowed_gpu_seconds
         AND NOT EXISTS (SELECT FROM job WHERE tenant_id = :tenant_id AND idempotency_key = :idempotency_key)
-      ON CONFLICT (tenant_id, worker) DO UPDATE SET taken_by = excluded.taken_by, next_place = CASE
-        WHEN pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot()) THEN excluded.next_place
-        ELSE greatest(excluded.next_place, turn.next_place + (SELECT length FROM new)) END
+      ON CONFLICT (tenant_id, worker) DO UPDATE SET taken_by = excluded.taken_by, share = excluded.share,
+        next_place = greatest(excluded.next_place, turn.served_place + (SELECT length FROM new), CASE
+          WHEN NOT pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot())
+          THEN turn.next_place + (SELECT length FROM new) END)
       RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,

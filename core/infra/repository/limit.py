@@ -6,13 +6,20 @@ from uuid import UUID
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
+from core.domain.job import WorkerKind
 from core.infra.table import GpuUsage, TenantLimit
 
 _USAGE_KEPT = timedelta(days=35)
 _ADD_USAGE = text(
     """
+    WITH run AS (
+      SELECT tenant_id, place, extract(epoch FROM now() - claimed_at) AS seconds FROM job WHERE id = :job_id
+    ), in_line AS (
+      UPDATE line_turn SET served_place = greatest(served_place, run.place + run.seconds / share)
+      FROM run WHERE line_turn.tenant_id = run.tenant_id AND worker = :worker
+    )
     INSERT INTO gpu_usage (tenant_id, hour, seconds)
-    SELECT tenant_id, date_trunc('hour', now()), extract(epoch FROM now() - claimed_at) FROM job WHERE id = :job_id
+    SELECT tenant_id, date_trunc('hour', now()), seconds FROM run
     ON CONFLICT (tenant_id, hour) DO UPDATE SET seconds = gpu_usage.seconds + excluded.seconds
     """
 )
@@ -23,9 +30,9 @@ def of_tenant(session: Session, *, tenant_id: UUID) -> TenantLimit | None:
     return session.get(TenantLimit, tenant_id)
 
 
-def add_usage(session: Session, *, job_id: UUID) -> None:
-    """Charge a job's tenant for the run that ends now."""
-    session.execute(_ADD_USAGE, {"job_id": job_id})
+def add_usage(session: Session, *, job_id: UUID, worker: WorkerKind) -> None:
+    """Charge a job's tenant for the run that ends now: in its account, and where its next job stands in line."""
+    session.execute(_ADD_USAGE, {"job_id": job_id, "worker": worker})
 
 
 def forget_usage(session: Session) -> None:

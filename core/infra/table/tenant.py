@@ -36,18 +36,22 @@ class TenantLimit(Base):
 
 
 class LineTurn(Base):
-    """Where a tenant's next job would stand in a line, for submits that cannot see each other's jobs yet.
+    """What a line knows of a tenant beyond the jobs that stand in it.
 
-    `taken_by` is the transaction that wrote it: one that sees its job needs this row no more.
+    `next_place` is where its next job would stand, for submits that cannot see each other's jobs yet: `taken_by` is
+    the transaction that wrote it, and one that sees its job needs it no more. `served_place` is where the tenant's runs
+    have brought it, and `share` what its last submit was counted by.
     """
 
     __tablename__ = "line_turn"
-    __table_args__ = (one_of("worker", WorkerKind),)
+    __table_args__ = (one_of("worker", WorkerKind), CheckConstraint("share > 0", name="share_positive"))
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
     worker: Mapped[str] = mapped_column(Text, primary_key=True)
     next_place: Mapped[float]
     taken_by: Mapped[int] = mapped_column(BigInteger)
+    served_place: Mapped[float] = mapped_column(server_default=text("0"))
+    share: Mapped[float] = mapped_column(server_default=text("1"))
 
 
 class GpuUsage(Base):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, pairwise
 from uuid import UUID
 
 import pytest
@@ -14,6 +14,7 @@ from core.services import job as job_service
 from core.services import run as run_service
 from core.services.job import Idempotency
 from core.services.limit import set_limits
+from core.services.run import Claim
 from core.services.tenant import create_tenant
 from tests.job_bench import JobBench
 
@@ -33,6 +34,13 @@ def served(bench: JobBench, count: int) -> list[UUID]:
         tenants.append(claim.tenant_id)
         bench.finish(claim)
     return tenants
+
+
+def work(bench: JobBench, claim: Claim) -> None:
+    """End a job after the time that it was expected to take."""
+    took = "UPDATE job SET claimed_at = now() - make_interval(secs => cost_seconds) WHERE id = :id"
+    bench.execute(took, id=claim.job_id)
+    bench.finish(claim)
 
 
 def runs_of(tenants: Sequence[UUID]) -> list[int]:
@@ -188,6 +196,38 @@ def test_who_asks_one_by_one_is_served_at_every_other_turn(bench: JobBench, othe
                 break
     assert len(waits) == 5
     assert max(waits) <= 1
+
+
+def test_who_asks_for_long_jobs_one_by_one_gets_no_more_time(bench: JobBench, others: list[UUID]) -> None:
+    for _ in range(40):
+        bench.submit(work_units=100.0, tenant_id=others[0])
+    bench.submit(work_units=1000.0)
+    turns = []
+    for turn in range(25):
+        claim = bench.must_claim()
+        work(bench, claim)
+        if claim.tenant_id == bench.tenant_id:
+            turns.append(turn)
+            bench.submit(work_units=1000.0)
+    assert len(turns) >= 2
+    assert all(10 <= after - before <= 12 for before, after in pairwise(turns))
+
+
+def test_what_one_did_while_nobody_else_asked_is_not_held_against_anybody(bench: JobBench, others: list[UUID]) -> None:
+    bench.submit(work_units=1000.0)
+    work(bench, bench.must_claim())
+    late, own = bench.submit(tenant_id=others[0]), bench.submit()
+    assert late.place == own.place == pytest.approx(10, abs=1)
+    assert [bench.must_claim().job_id for _ in range(2)] == [late.id, own.id]
+
+
+def test_a_job_that_was_canceled_in_line_costs_no_turn(bench: JobBench, others: list[UUID]) -> None:
+    for _ in range(5):
+        bench.submit(tenant_id=others[0])
+    for _ in range(5):
+        bench.cancel(bench.submit(work_units=1000.0).id)
+    mine = bench.submit()
+    assert mine.id in [bench.must_claim().job_id for _ in range(2)]
 
 
 def test_a_job_that_lost_its_worker_keeps_its_place(bench: JobBench, others: list[UUID]) -> None:
