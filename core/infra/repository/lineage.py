@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Text, cast, func, or_, select, tuple_
+from sqlalchemy import Row, Select, cast, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
@@ -98,13 +98,7 @@ def updates_by_id(session: Session, *, tenant_id: UUID, update_ids: Collection[U
 
 def count_images(session: Session, *, adapter_ids: Collection[UUID]) -> dict[UUID, int]:
     """How many pictures each adapter drew that are still kept."""
-    credit = func.jsonb_build_array(func.jsonb_build_object("id", cast(Adapter.id, Text)))
-    drawn = (
-        select(func.count())
-        .where(Artifact.tenant_id == Adapter.tenant_id, Artifact.type == "image", Artifact.adapters.op("@>")(credit))
-        .correlate(Adapter)
-        .scalar_subquery()
-    )
+    drawn = func.images_drawn_by(Adapter.id, Adapter.tenant_id)
     counted = session.execute(select(Adapter.id, drawn).where(Adapter.id.in_(adapter_ids)))
     return {row[0]: row[1] for row in counted}
 

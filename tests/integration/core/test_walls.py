@@ -9,7 +9,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from core.infra.database import Database
 from core.infra.settings import Settings
-from core.infra.table import Base, Job, StableDiffusion
+from core.infra.table import Adapter, Artifact, Base, Job, StableDiffusion
 from tests.row_of_each_table import insert_a_row_of_each_table
 
 CLOSED = {"tenant", "api_key"}
@@ -113,3 +113,19 @@ def test_every_table_has_a_wall_or_is_known_to_need_none(database: Database) -> 
     query = sa.text("SELECT relname FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid WHERE relrowsecurity")
     with database.transaction() as session:
         assert set(session.scalars(query)) == set(WALLED)
+
+
+def test_a_function_of_the_owners_counts_no_other_tenants_pictures(
+    database: Database, tenants: tuple[UUID, UUID]
+) -> None:
+    one, other = tenants
+    with database.transaction() as session:
+        [adapter_id] = session.scalars(sa.select(Adapter.id).where(Adapter.tenant_id == other))
+        credit = [{"id": str(adapter_id), "weight": 1.0}]
+        session.execute(sa.update(Artifact).where(Artifact.tenant_id == other).values(adapters=credit, type="image"))
+    drawn = sa.select(sa.func.images_drawn_by(adapter_id, other))
+    counts = []
+    for tenant_id in (None, other, one):
+        with database.transaction(tenant_id) as session:
+            counts.append(session.scalar(drawn))
+    assert counts == [1, 1, 0]

@@ -1,0 +1,34 @@
+"""Count what an adapter drew by its index, which the walls between tenants keep a tenant's own query from"""
+
+from alembic import op
+
+from migrations.tenant_role import OWN, ROLE
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+# Postgres looks whose a row is before it asks for `@>`, of which it cannot know that it tells nothing: so it reads all
+# of a tenant's rows. Here the owner asks, and the tenant is a condition like another; outside a tenant's transaction it
+# is the one that is named.
+IMAGES_DRAWN_BY = """
+CREATE FUNCTION images_drawn_by(adapter uuid, of_tenant uuid) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+  SELECT count(*) FROM artifact
+  WHERE adapters @> jsonb_build_array(jsonb_build_object('id', adapter::text)) AND type = 'image'
+    AND tenant_id = of_tenant AND ({own} OR nullif(current_setting('lorikeet.tenant_id', true), '') IS NULL)
+$$
+"""
+SIGNATURE = "images_drawn_by(uuid, uuid)"
+
+
+def upgrade() -> None:
+    schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    op.execute(IMAGES_DRAWN_BY.format(schema=schema, own=OWN))
+    op.execute(f"REVOKE EXECUTE ON FUNCTION {SIGNATURE} FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {ROLE}")
+
+
+def downgrade() -> None:
+    op.execute(f"DROP FUNCTION {SIGNATURE}")
