@@ -127,12 +127,12 @@ def measure(system: System, database: Database, *, seconds: float) -> dict[str, 
         "capacity_jobs_per_second": capacity,
         "offered_per_second": answers.total() / taken,
         "answers": {str(code): count for code, count in sorted(answers.items())},
-        "wait_seconds": {"baseline": quantiles(baseline), "overload": quantiles(overload)},
+        "wait_seconds": {"baseline": report.quantiles(baseline), "overload": report.quantiles(overload)},
         "wait_ratio": statistics.median(overload) / statistics.median(baseline),
-        "refusal_ms_under_overload": quantiles(refusals),
-        "refusal_ms_idle": (idle := quantiles(refusals_when_idle(system, database))),
+        "refusal_ms_under_overload": report.quantiles(refusals),
+        "refusal_ms_idle": (idle := report.quantiles(refusals_when_idle(system, database))),
         "refusal_p99_ms": idle["p99"],
-        "retry_after_seconds": quantiles(list(map(float, client.retry_after))),
+        "retry_after_seconds": report.quantiles(list(map(float, client.retry_after))),
         "memory_ratio": memory,
     }
 
@@ -229,12 +229,6 @@ def resident_bytes(system: System) -> int:
     ledger = Ledger(system.settings.data_dir / "embedded.json")
     [pid] = [mark.pid for mark in ledger.marks if mark.name == "api"]
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """How many, the median, p95 and p99."""
-    cuts = statistics.quantiles(values, n=100, method="inclusive")
-    return {"count": len(values), "p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
 
 
 def tell(found: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,14 @@ def interleave(rounds: int, sides: Mapping[str, Callable[[], float]]) -> dict[st
         for name, measure in sides.items():
             figures[name].append(measure())
     return figures
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """How many, the median, p95, p99 and the highest."""
+    if not values:
+        return {"count": 0}
+    cuts = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
+    return {"count": len(values), "p50": cuts[49], "p95": cuts[94], "p99": cuts[98], "max": max(values)}
 
 
 def machine() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,14 +77,6 @@ def wasted_share(transitions: Mapping[UUID, Sequence[Transition]]) -> float:
                 total += seconds
                 wasted += seconds if ended.after not in TERMINAL else 0.0
     return wasted / total if total else 0.0
-
-
-def quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    """How many, p50, p99 and the longest."""
-    if not seconds:
-        return {"count": 0}
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 99
-    return {"count": len(seconds), "p50": cuts[49], "p99": cuts[98], "max": max(seconds)}
 
 
 def answers_of(journal: Sequence[Mapping[str, Any]]) -> dict[str, int]:

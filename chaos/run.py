@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from secrets import randbits
 
-from bench import report as machines
+from bench import report as benches
 from chaos import report as reports
 from chaos import transition
 from chaos.fault import FAULTS, Missed
@@ -88,7 +88,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             command=f"python -m chaos.run{f' --without {without}' if without else ''}",
             seed=seed,
             seconds=time.monotonic() - began,
-            machine=machines.machine(),
+            machine=benches.machine(),
             faults=happened,
             deaths=Counter(death.name for death in plant.deaths),
             accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
@@ -96,7 +96,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),
             refused_stale=_count_in_logs(data / "logs", "ownership_lost"),
             answers=reports.answers_of(entries),
-            recovery_seconds=reports.quantiles(reports.recoveries(findings, plant.deaths)),
+            recovery_seconds=benches.quantiles(reports.recoveries(findings, plant.deaths)),
             wasted_share=reports.wasted_share(findings.transitions),
             broken=findings.count(),
             how=[f"{each.promise}: {each.how}" for each in findings.broken[:50]],

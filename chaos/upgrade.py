@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from secrets import randbits
 from typing import Any
 
+from bench.report import quantiles
 from chaos.balancer import Balancer
 from chaos.ground import ground
 from chaos.journal import Journal, read
 from chaos.old_version import work_tree
 from chaos.plant import Plant, Post
-from chaos.report import quantiles
 from chaos.run import calm, teach
 from chaos.traffic import Load, Traffic, journal_path
 from cli.migration import migrate

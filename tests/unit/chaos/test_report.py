@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chaos.oracle import PROMISES, Broken, Findings
-from chaos.report import Death, quantiles, recoveries, wasted_share
+from chaos.report import Death, recoveries, wasted_share
 from chaos.transition import Transition
 
 JOB = uuid4()
@@ -46,13 +46,6 @@ def test_recovery_is_from_the_death_to_the_next_claim() -> None:
 def test_wasted_is_what_ended_no_job() -> None:
     assert wasted_share(KILLED) == pytest.approx(0.7)
     assert wasted_share({}) == 0.0
-
-
-def test_quantiles_of_none_of_one_and_of_many() -> None:
-    assert quantiles([]) == {"count": 0}
-    assert quantiles([2.0]) == {"count": 1, "p50": 2.0, "p99": 2.0, "max": 2.0}
-    many = quantiles([float(n) for n in range(101)])
-    assert (many["p50"], many["p99"], many["max"]) == (50.0, 99.0, 100.0)
 
 
 def test_promises_that_were_kept_are_counted_too() -> None:
