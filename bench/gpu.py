@@ -19,7 +19,7 @@ BENCHES: dict[Bench, tuple[str, ...]] = {
     speed.main: ("--options", "as it comes", "without graphs", "channels last", "compiled"),
     mixed_lora.main: ("--workloads", *WORKLOADS, "--steps", "8"),
     cold_adapter.main: (),
-    latency.main: (),
+    latency.main: ("--requests", "40"),
 }
 QUICK: dict[Bench, tuple[str, ...]] = {
     speed.main: ("--kinds", "r16 attention", "--images", "2", "--sizes", "2", "--steps", "1", "--rows", "2"),
