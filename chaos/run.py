@@ -37,7 +37,7 @@ from core.infra.object_store import ObjectStore
 
 _CALM_SECONDS = 300.0
 _HANDS = 6
-_LESSON_SECONDS, _LESSON_STEPS = 150.0, 400
+_LESSON_SECONDS, _LESSON_STEPS = 300.0, 400
 _GLANCE_SECONDS = 0.5
 
 
@@ -54,7 +54,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
     parser.add_argument("--out", type=Path, help="write the report to OUT.md and OUT.json")
     asked = parser.parse_args(given)
-    seconds = asked.seconds or (9000.0 if asked.full else 170.0)
+    seconds = asked.seconds or (7200.0 if asked.full else 170.0)
     load = Load(jobs=asked.jobs or (6000 if asked.full else 360), seconds=seconds)
     often = FULL if asked.full else SLICE
     counts = {name: asked.times * count for name, count in often.items() if re.search(asked.only, name)}
@@ -137,15 +137,17 @@ def heal(plant: Plant) -> None:
 
 
 def calm(plant: Plant) -> None:
-    """Let nothing more happen, and wait until every job has ended, or for as long as makes sense."""
+    """Let nothing more happen, and wait until every job has ended, or until none has for a long time."""
     heal(plant)
-    deadline = time.monotonic() + _CALM_SECONDS
+    left, since = -1, time.monotonic()
     with plant.connect() as connection:
-        while time.monotonic() < deadline:
+        while time.monotonic() < since + _CALM_SECONDS:
             query = "SELECT count(*) FROM job WHERE NOT status = ANY(%s)"
-            row = connection.execute(query, [list(TERMINAL)]).fetchone()
-            if row == (0,):
+            [(count,)] = connection.execute(query, [list(TERMINAL)]).fetchall()
+            if count == 0:
                 return
+            if count != left:
+                left, since = count, time.monotonic()
             time.sleep(_GLANCE_SECONDS)
 
 
