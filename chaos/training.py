@@ -58,33 +58,37 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def harm(plant: Plant, job: Job, *, kills: int, random: Random) -> Counter[str]:
-    """Kill the run so often, each time after a checkpoint that it made itself; how often in which way."""
+    """Kill so many runs, each after a checkpoint that it made itself; how many in which way."""
     happened: Counter[str] = Counter()
+    killed = 0
     with plant.connect() as connection:
         for _ in range(kills):
-            if not _await_checkpoint(connection, job):
+            epoch = _await_checkpoint(connection, job, after=killed)
+            if epoch is None:
                 break  # it is done
             how, do = random.choice(_WAYS)
             do(plant, random)
             happened[how] += 1
+            killed = epoch
     return happened
 
 
-def _await_checkpoint(connection: "psycopg.Connection[Any]", job: Job) -> bool:
-    """Until the run that holds the job now has a checkpoint; False where the job has ended."""
+def _await_checkpoint(connection: "psycopg.Connection[Any]", job: Job, *, after: int) -> int | None:
+    """The claim epoch of a later run that holds the job now, once it has a checkpoint; None where the job has ended."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         row = connection.execute(
-            "SELECT status, EXISTS (SELECT FROM checkpoint WHERE job_id = job.id AND claim_epoch = job.claim_epoch) "
+            "SELECT status, claim_epoch, "
+            "EXISTS (SELECT FROM checkpoint WHERE job_id = job.id AND claim_epoch = job.claim_epoch) "
             "FROM job WHERE id = %s",
             [job["id"]],
         ).fetchone()
         assert row is not None
-        status, has_one = row
+        status, epoch, has_one = row
         if status not in ("queued", "running"):
-            return False
-        if status == "running" and has_one:
-            return True
+            return None
+        if status == "running" and epoch > after and has_one:
+            return int(epoch)
         time.sleep(_GLANCE_SECONDS)
     raise TimeoutError("The training does not go on.")
 
