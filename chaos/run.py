@@ -139,7 +139,8 @@ def heal(plant: Plant) -> None:
 def calm(plant: Plant) -> None:
     """Let nothing more happen, and wait until every job has ended, or until none has for a long time."""
     heal(plant)
-    left, since = -1, time.monotonic()
+    left: object = None
+    since = time.monotonic()
     with plant.connect() as connection:
         while time.monotonic() < since + _CALM_SECONDS:
             query = "SELECT count(*) FROM job WHERE NOT status = ANY(%s)"
