@@ -70,7 +70,7 @@ def measure(name: str, asked: Any) -> None:
             **{label: crowd.draw for label, crowd in crowds.items()},
         }
         first = crowds[asked.options[0]]
-        taken = first.bytes_on_device()
+        memory = first.bytes_on_device()
         for kind in asked.kinds:
             first.bring(kind, diffusers.pipeline)
             sides[f"{asked.options[0]}, {kind}"] = first.dressed(kind)
@@ -79,7 +79,7 @@ def measure(name: str, asked: Any) -> None:
         setting = {
             "model": name, "device": asked.device, "rows": asked.rows, "steps": asked.steps, "threads": THREADS,
             "picture_flops": picture_flops(diffusers), "device_flops": device_flops(asked.device, first.dtype),
-            "bytes_of_loras": first.bytes_of_loras() if asked.kinds else None, **taken,
+            "bytes_of_loras": first.bytes_of_loras() if asked.kinds else None, **memory,
         }  # fmt: skip
     claims = list(claims_of(figures, swaps, setting, asked))
     stem = model.stem("speed", name, asked)
@@ -213,13 +213,18 @@ def claims_of(figures: Figures, swaps: int | None, setting: Mapping[str, Any], a
         )
     if asked.kinds:
         yield Claim(
-            10, "bytes of LoRAs in memory ÷ of their files", setting["bytes_of_loras"], 1.1, True, note=taken(setting)
+            10,
+            "bytes of LoRAs in memory ÷ of their files",
+            setting["bytes_of_loras"],
+            1.1,
+            True,
+            note=memory_taken(setting),
         )
     if swaps is not None:
         yield Claim(2, f"blocks compiled anew during {SWAPS} swaps of LoRAs ({first})", float(swaps), 0.0, True)
 
 
-def taken(setting: Mapping[str, Any]) -> str:
+def memory_taken(setting: Mapping[str, Any]) -> str:
     """The device's memory, where there is a device."""
     if "peak_bytes" not in setting:
         return ""

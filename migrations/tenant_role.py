@@ -25,6 +25,14 @@ END $$;
 """
 
 
+def see_all(signature: str, definition: str) -> None:
+    """Let the role call a function, defined in `{schema}`, that sees with its owner's eyes."""
+    schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    op.execute(definition.replace("{schema}", schema))
+    op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {ROLE}")
+
+
 def wall(table: str, rights: str, *, is_visible: str = OWN) -> None:
     """Show the role those rows of a table alone that are visible, and let it use its rights on them."""
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")

@@ -2,7 +2,8 @@
 
 from alembic import op
 
-from migrations.tenant_role import CREATE_ROLE, ROLE, wall
+from migrations.line_front import SIGNATURE, line_front
+from migrations.tenant_role import CREATE_ROLE, ROLE, see_all, wall
 
 revision = "0009"
 down_revision = "0008"
@@ -35,18 +36,6 @@ PARTS = {
 READ_BY_ALL = {"work_rate": "", "worker_presence": "(kind, slots, seen_at)"}
 
 # What a tenant must know of the others' work: how much there is, and nothing else. They see with their owner's eyes.
-LINE_FRONT = """
-CREATE FUNCTION line_front(kinds text[]) RETURNS double precision
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-  SELECT coalesce(
-    -- Who is served next. A job that is back in line stands in front of it, where it was before.
-    (SELECT min(place) FROM unnest(kinds) AS one, LATERAL (
-      SELECT place FROM job WHERE kind = one AND status = 'queued' AND claim_epoch = 0 ORDER BY place LIMIT 1) AS head),
-    (SELECT max(place) FROM job WHERE kind = ANY(kinds) AND status = 'running'),
-    (SELECT min(place) FROM job WHERE kind = ANY(kinds) AND status = 'queued'),
-    0)
-$$
-"""
 LINE_AHEAD = """
 CREATE FUNCTION line_ahead(
   kinds text[], of_place double precision, of_created_at timestamptz, of_id uuid, OUT jobs bigint,
@@ -61,7 +50,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 $$
 """
 FUNCTIONS = {
-    "line_front(text[])": LINE_FRONT,
+    SIGNATURE: line_front(if_empty="NULL"),
     "line_ahead(text[], double precision, timestamptz, uuid)": LINE_AHEAD,
 }
 
@@ -79,9 +68,7 @@ def upgrade() -> None:
     for table, columns in READ_BY_ALL.items():
         op.execute(f"GRANT SELECT {columns} ON {table} TO {ROLE}")
     for signature, definition in FUNCTIONS.items():
-        op.execute(definition.format(schema=schema))
-        op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {ROLE}")
+        see_all(signature, definition)
 
 
 def downgrade() -> None:

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from migrations.tenant_role import OWN, ROLE
+from migrations.tenant_role import OWN, see_all
 
 revision = "0013"
 down_revision = "0012"
@@ -24,10 +24,7 @@ SIGNATURE = "images_drawn_by(uuid, uuid)"
 
 
 def upgrade() -> None:
-    schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
-    op.execute(IMAGES_DRAWN_BY.format(schema=schema, own=OWN))
-    op.execute(f"REVOKE EXECUTE ON FUNCTION {SIGNATURE} FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {ROLE}")
+    see_all(SIGNATURE, IMAGES_DRAWN_BY.replace("{own}", OWN))
 
 
 def downgrade() -> None:
