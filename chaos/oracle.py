@@ -40,6 +40,7 @@ PROMISES = (
     "500: the API answered with an error of its own",
     "broken word: clients were told what does not fit",
 )
+_OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
 LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
 
 
@@ -80,7 +81,7 @@ def _rows(connection: "psycopg.Connection[Any]", query: str) -> list[Row]:
 
 def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broken]:
     """What the clients were told, against what is there."""
-    status = {str(job["id"]): job["status"] for job in jobs}
+    row = {str(job["id"]): job for job in jobs}
     by_key: dict[str, set[str]] = defaultdict(set)
     for entry in journal:
         match entry:
@@ -96,8 +97,13 @@ def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broke
         if len(job_ids) > 1:
             yield Broken(DUPLICATED, f"the key {key} gave {sorted(job_ids)}")
         for job_id in job_ids:
-            if (now := status.get(job_id, "gone")) not in TERMINAL:
-                yield Broken(LOST, f"{job_id} is {now}")
+            job = row.get(job_id)
+            if job is None or job["status"] not in TERMINAL:
+                yield Broken(LOST, f"{job_id}: {_standing(job)}")
+
+
+def _standing(job: Row | None) -> str:
+    return "gone" if job is None else ", ".join(f"{name} {job[name]}" for name in _OF_A_LOST_JOB)
 
 
 def _of_course(job_id: UUID, course: Sequence[Transition]) -> Iterator[Broken]:

@@ -87,6 +87,20 @@ def test_a_table_that_no_migration_makes_is_noticed(url: str) -> None:
         command.check(config)
 
 
+def test_a_canceled_job_that_was_left_in_line_is_ended(url: str) -> None:
+    config, engine = config_of(url), sa.create_engine(url)
+    command.upgrade(config, "0013")
+    insert_a_row_of_each_table(engine)
+    with engine.begin() as connection:
+        forget = "lease_expires_at = NULL, completed_at = NULL"
+        connection.execute(sa.text(f"UPDATE job SET status = 'queued', cancel_requested = true, {forget}"))
+    command.upgrade(config, "head")
+    with engine.connect() as connection:
+        [(status, has_end)] = connection.execute(sa.text("SELECT status, completed_at IS NOT NULL FROM job"))
+    engine.dispose()
+    assert (status, has_end) == ("canceled", True)
+
+
 def test_two_processes_may_migrate_at_once(url: str) -> None:
     """Both wait behind a lock we hold, so that they surely meet; then one does the work and the other finds none."""
     environment = {**os.environ, "DATABASE_URL": url, "PYTHONPATH": str(ROOT)}

@@ -34,6 +34,7 @@ class Job(Base):
             "(status IN ('succeeded', 'failed', 'canceled', 'expired')) = (completed_at IS NOT NULL)",
             name="terminal_has_end",
         ),
+        CheckConstraint("NOT (status = 'queued' AND cancel_requested)", name="canceled_not_in_line"),
         UniqueConstraint("tenant_id", "idempotency_key"),
         Index("ix_job_ready", "kind", "place", "created_at", postgresql_where=text("status = 'queued'")),
         Index(

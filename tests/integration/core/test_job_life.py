@@ -21,7 +21,6 @@ from core.domain.job import (
     JobKind,
     JobPriority,
     JobStatus,
-    Progress,
     WorkerKind,
 )
 from core.domain.limit import UNLIMITED
@@ -161,35 +160,6 @@ def test_a_stalled_run_is_taken_back_though_its_heart_beats(bench: JobBench) -> 
     bench.execute("UPDATE job SET progress_at = now() - interval '901 seconds' WHERE id = :id", id=job.id)
     assert bench.sweep(stall_seconds=900) == 1
     assert bench.get(job.id).status == JobStatus.QUEUED
-
-
-def test_cancel_ends_a_queued_job_at_once_and_asks_a_running_one(bench: JobBench) -> None:
-    queued = bench.submit()
-    assert bench.cancel(queued.id).status == JobStatus.CANCELED
-    running = bench.submit()
-    claim = bench.must_claim()
-    assert job_service.shown_status(bench.cancel(running.id)) is JobStatus.CANCELING
-    with bench.database.transaction() as session:
-        beats = [(claim, Progress(1, 4, "denoising"))]
-        assert run_service.heartbeat(session, beats, lease_seconds=30) == [Pulse.CANCELED]
-    with bench.database.transaction() as session:
-        run_service.mark_canceled(session, claim)
-    assert bench.get(running.id).status == JobStatus.CANCELED
-    assert bench.get(running.id).progress_step == 1
-
-
-def test_cancel_of_a_finished_job_changes_nothing(bench: JobBench) -> None:
-    job = bench.submit()
-    bench.finish(bench.must_claim())
-    assert bench.cancel(job.id).status == JobStatus.SUCCEEDED
-
-
-def test_a_dead_run_whose_cancel_was_asked_for_is_canceled(bench: JobBench) -> None:
-    job = bench.submit()
-    bench.must_claim(lease_seconds=0)
-    bench.cancel(job.id)
-    bench.sweep()
-    assert bench.get(job.id).status == JobStatus.CANCELED
 
 
 def test_a_passed_deadline_expires_the_job_and_fences_its_run(bench: JobBench) -> None:
