@@ -1,5 +1,6 @@
 """The engine, the session, the edge of a transaction, and what happens after its commit."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ from core.domain.errors import Unavailable
 _AFTER_COMMIT = "after_commit"
 _USED_AT = "used_at"
 _REST_SECONDS = 1.0
+_NOTICES_A_VANISHED_PEER = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 _AS_TENANT = "SELECT set_config('lorikeet.tenant_id', %s, true), set_config('role', 'lorikeet_tenant', true)"
 
 
@@ -34,6 +41,7 @@ class Database:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "lorikeet",
+                **_NOTICES_A_VANISHED_PEER,
                 "options": f"-c statement_timeout={milliseconds} -c lock_timeout=10000 "
                 "-c idle_in_transaction_session_timeout=60000",
             },
@@ -70,7 +78,8 @@ class Database:
 
     def _ping_after_a_rest(self, connection: Any, record: ConnectionPoolEntry, _: object) -> None:
         # A ping at every checkout would be a third of a short transaction; a server that went away is gone for longer.
-        if time.monotonic() - record.info.get(_USED_AT, 0.0) > _REST_SECONDS:
+        # A fresh connection needs none, and SQLAlchemy knows no way on from a second one that fails.
+        if time.monotonic() - record.info.get(_USED_AT, math.inf) > _REST_SECONDS:
             try:
                 self._engine.dialect.do_ping(connection)
             except self._engine.dialect.loaded_dbapi.Error as error:
