@@ -100,6 +100,9 @@ def main() -> None:
     except LorikeetError as error:
         _log.warning("claim_failed", error=error.message)
     runtime.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(os.EX_OK)  # else the next run waits for all that native libraries do when an interpreter ends
 
 
 def _die_with_parent() -> None:

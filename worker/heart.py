@@ -48,6 +48,7 @@ class Heart:
         self._lease_seconds = lease_seconds
         self._leases: list[Lease] = []
         self._beats = False
+        self._idle_since = time.monotonic()
         self._lock = threading.Lock()
 
     def keep(self, lease: Lease) -> None:
@@ -62,12 +63,15 @@ class Heart:
         """Its run is over."""
         with self._lock:
             self._leases.remove(lease)
+            self._idle_since = time.monotonic()
 
-    def lost_seconds(self) -> float:
-        """For how long a run has gone on whose claim was lost; 0 where there is none."""
+    def idle_seconds(self) -> float:
+        """For how long there has been no claim; a run that lost its own has none."""
         with self._lock:
             lost = [each.lost_at for each in self._leases if each.lost_at is not None]
-        return time.monotonic() - min(lost) if lost else 0.0
+            if len(lost) < len(self._leases):
+                return 0.0
+            return time.monotonic() - min(lost, default=self._idle_since)
 
     def _run(self) -> None:
         rhythm = self._lease_seconds / _BEATS_PER_LEASE

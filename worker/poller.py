@@ -35,6 +35,8 @@ class Poller:
                 self._look(pool)
             except LorikeetError as error:
                 _log.warning("poll_failed", error=error.message)
+            except Exception:  # noqa: BLE001  # whatever it was: a worker that says nothing is taken for gone
+                _log.exception("poll_failed_unexpectedly")
             if self._runtime.draining.wait(self._runtime.settings.poll_seconds):
                 return
 
@@ -43,8 +45,12 @@ class Poller:
         with self._runtime.database.transaction() as session:
             runs.say_alive(session, worker_id=me, kind=self._kind, slots=self._slots, holds=holds)
             has_work = runs.has_work(session, kinds=KINDS_OF_WORKER[self._kind])
-        if has_work and self._free.acquire(blocking=False):
-            pool.apply_async(self._work_off)
+        if has_work and not self._runtime.draining.is_set() and self._free.acquire(blocking=False):
+            try:
+                pool.apply_async(self._work_off)
+            except BaseException:
+                self._free.release()
+                raise
 
     def _work_off(self) -> None:
         try:

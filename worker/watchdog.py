@@ -39,16 +39,17 @@ def guard_engine(runtime: Runtime, *, end: Callable[[], object] = _exit) -> None
 
 
 def guard_run(runtime: Runtime, *, end: Callable[[], object] = _exit) -> None:
-    """Look on from now on, in a thread; `end` the process where a run goes on for a lease after it lost its claim.
+    """Look on from now on, in a thread; `end` a process that is there for one run and goes on for a lease without one.
 
-    A run that comes to its next step stops by itself. One that does not holds a device for nothing.
+    It waits for a claim, or ends, and something never answers; or its run lost its claim, and never came to the step at
+    which it would have stopped by itself. Either way it holds a device for nothing, and nothing follows before it ends.
     """
 
     def give_up(seconds: float) -> None:
         _log.error("run_hangs", seconds=round(seconds))
         end()
 
-    _watch(runtime.heart.lost_seconds, runtime.settings.lease_seconds, give_up)
+    _watch(runtime.heart.idle_seconds, runtime.settings.lease_seconds, give_up)
 
 
 def _watch(seconds: Callable[[], float], limit: float, give_up: Callable[[float], None]) -> None:

@@ -12,26 +12,12 @@ import pytest
 from core.domain.errors import AdapterUnusable, JobStopped, Unavailable
 from core.domain.job import SUSPECT_CRASHES, JobKind, JobStatus
 from core.domain.outcome import Outcome
-from core.infra.database import Database
-from core.infra.object_store import ObjectStore
-from core.infra.settings import Settings
-from core.infra.task_queue import TaskQueue
 from core.services import run as run_service
 from tests.job_bench import IMAGE, JobBench
 from tests.loop_bench import wait_until
+from tests.runner_bench import handler
 from worker.runner import Run, run_next
 from worker.runtime import Runtime
-from worker.watchdog import guard_engine, guard_run
-
-
-@pytest.fixture
-def runtime(settings: Settings, database: Database, queue: TaskQueue) -> Runtime:
-    quick = settings.model_copy(update={"lease_seconds": 1.2})
-    return Runtime(settings=quick, database=database, store=ObjectStore(quick), queue=queue, worker_id="worker")
-
-
-def handler(work: Callable[[Run], Outcome]) -> dict[JobKind, Callable[[Run, Runtime], Outcome]]:
-    return {JobKind.GENERATION: lambda run, _: work(run)}
 
 
 def raising(error: Exception) -> dict[JobKind, Callable[[Run, Runtime], Outcome]]:
@@ -213,51 +199,6 @@ def test_a_job_that_killed_its_workers_runs_alone(bench: JobBench, runtime: Runt
         pass
     assert beside == [False, False]
     assert [bench.get(job.id).status for job in pair] == [JobStatus.SUCCEEDED] * 2
-
-
-def test_a_worker_whose_engine_hangs_claims_no_more_and_is_ended(bench: JobBench, runtime: Runtime) -> None:
-    runtime.settings = runtime.settings.model_copy(update={"stall_seconds": 3.0})
-    released, ended = threading.Event(), threading.Event()
-    held = bench.submit()
-    bench.must_claim()
-    bench.execute("UPDATE job SET worker_id = :me WHERE id = :id", me=runtime.worker_id, id=held.id)
-    waiting = bench.submit()
-
-    def hang() -> None:
-        released.wait()
-
-    runtime.engine._inbox.put(hang)
-    guard_engine(runtime, end=ended.set)
-    wait_until(lambda: runtime.engine_busy_seconds() > runtime.settings.lease_seconds)
-    assert not run_next(runtime, handler(lambda _: Outcome()))
-    assert bench.get(waiting.id).status == JobStatus.QUEUED
-    assert ended.wait(10)
-    assert bench.sweep() == 1, "what it held need not wait for its lease to run out"
-    assert (bench.get(held.id).status, bench.get(held.id).crash_count) == (JobStatus.QUEUED, 1)
-    released.set()
-    wait_until(lambda: runtime.engine_busy_seconds() == 0)
-    runtime.engine.close()
-
-
-def test_a_run_that_hangs_is_ended_once_its_claim_is_lost(bench: JobBench, runtime: Runtime) -> None:
-    """As one whose step never returns: upkeep takes its job back, and nothing else would end the process."""
-    job = bench.submit()
-    released, ended = threading.Event(), threading.Event()
-
-    def hang(_: Run) -> Outcome:
-        bench.execute("UPDATE job SET progress_at = now() - interval '1 hour' WHERE id = :id", id=job.id)
-        released.wait(30)
-        return Outcome()
-
-    guard_run(runtime, end=ended.set)
-    worker = threading.Thread(target=run_next, args=(runtime, handler(hang)))
-    worker.start()
-    wait_until(lambda: bench.sweep() == 1)
-    assert ended.wait(10)
-    released.set()
-    worker.join()
-    assert runtime.heart.lost_seconds() == 0.0
-    assert bench.get(job.id).status == JobStatus.QUEUED, "what it brought home after all is refused"
 
 
 def test_a_full_disk_costs_the_job_nothing(bench: JobBench, runtime: Runtime) -> None:
