@@ -22,7 +22,7 @@ from cli.client import TERMINAL
 PATIENCE_SECONDS = 300.0
 TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
-_CANCELED, _WATCHED, _DOUBLED = 0.12, 0.2, 0.1
+_CANCELED, _WATCHED, _DOUBLED = 0.2, 0.2, 0.1
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
 
 
