@@ -5,7 +5,8 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -23,6 +24,8 @@ _DELAYS = tuple(timedelta(minutes=minutes) for minutes in (0.1, 1, 5, 30, 120, 3
 MAX_TRIES = len(_DELAYS) + 1
 """Within about a day."""
 
+_LONGEST_DELAY = _DELAYS[-1]
+_NO_TIME = timedelta(0)
 _JITTER = 0.2
 _SECRET_BYTES = 32
 _OK, _REDIRECTED, _ERRORS, _GONE = 200, 300, 400, 410
@@ -122,24 +125,44 @@ class Told:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one try. `error` is None where it was delivered; `is_final` says that no other try would help."""
+    """What came of one try. `error` is None where it was delivered; `is_final` says that no other try would help.
+
+    `asked_delay` is for how long the receiver wants to be left alone.
+    """
 
     status_code: int | None = None
     error: str | None = None
     is_final: bool = False
+    asked_delay: timedelta = _NO_TIME
 
     @property
     def is_delivered(self) -> bool:
         return self.error is None
 
 
-def judge(status_code: int) -> Answer:
+def judge(status_code: int, *, asked_delay: timedelta = _NO_TIME) -> Answer:
     """What a receiver's status means."""
     if _OK <= status_code < _REDIRECTED:
         return Answer(status_code)
     if _REDIRECTED <= status_code < _ERRORS:
         return Answer(status_code, f"It answered {status_code}: redirects are not followed.")
-    return Answer(status_code, f"It answered {status_code}.", is_final=status_code == _GONE)
+    is_final = status_code == _GONE
+    return Answer(status_code, f"It answered {status_code}.", is_final=is_final, asked_delay=asked_delay)
+
+
+def read_retry_after(value: str, *, now: datetime) -> timedelta:
+    """For how long a `Retry-After` asks us to wait, by seconds or by a date (RFC 9110, 10.2.3); 0 where it is neither.
+
+    No longer than the longest of our own delays.
+    """
+    try:
+        if value.isascii() and value.isdigit():
+            return timedelta(seconds=min(int(value), _LONGEST_DELAY.total_seconds()))
+        until = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return _NO_TIME
+    wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
+    return min(max(wait, _NO_TIME), _LONGEST_DELAY)
 
 
 @dataclass(frozen=True)
@@ -159,14 +182,14 @@ class Room:
         return cls(max(0, slots - taken), per_tenant=max(1, slots // 2), per_host=max(1, slots // 4))
 
 
-def next_delay(tries: int, *, luck: float) -> timedelta | None:
+def next_delay(tries: int, *, luck: float, asked: timedelta = _NO_TIME) -> timedelta | None:
     """Wait after so many tries that failed, a fifth more or less by `luck` from 0 to 1; None where there were enough.
 
-    Luck spreads the tries that a receiver's failure brought together.
+    Luck spreads the tries that a receiver's failure brought together. A receiver that `asked` for a longer wait has it.
     """
     if tries >= MAX_TRIES:
         return None
-    return _DELAYS[tries - 1] * (1 + _JITTER * (2 * luck - 1))
+    return max(_DELAYS[tries - 1] * (1 + _JITTER * (2 * luck - 1)), asked)
 
 
 def make_secret() -> str:

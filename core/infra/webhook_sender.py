@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from core.domain.address import is_public
 from core.domain.errors import InvalidInput
-from core.domain.webhook import Answer, judge
+from core.domain.webhook import Answer, judge, read_retry_after
 from core.domain.webhook_url import WebhookUrl, read_webhook_url
 from core.infra.pinned_network import CONNECT_SECONDS, NotAllowed, PinnedNetwork, Resolve
 
@@ -50,11 +50,13 @@ class WebhookSender:
         except InvalidInput as error:  # the operator has become stricter since
             return Answer(error=f"The URL {error.problems[0].message}.", is_final=True)
         try:
-            return judge(self._send(target, words, _signed(words, delivery_id, at, secrets)))
+            status, retry_after = self._send(target, words, _signed(words, delivery_id, at, secrets))
         except _TROUBLE as error:
             return Answer(error=_words(error))
+        return judge(status, asked_delay=read_retry_after(retry_after, now=at))
 
-    def _send(self, url: WebhookUrl, words: bytes, signed: dict[str, str]) -> int:
+    def _send(self, url: WebhookUrl, words: bytes, signed: dict[str, str]) -> tuple[int, str]:
+        """The status of the answer, and its `Retry-After` or an empty word."""
         network = PinnedNetwork(
             url.host,
             url.port,
@@ -69,7 +71,8 @@ class WebhookSender:
             pool.stream("POST", place, headers=[*fixed, *signed.items()], content=words) as response,
         ):
             _read_a_little(response)
-            return int(response.status)
+            said = (value for name, value in response.headers if name.lower() == b"retry-after")
+            return int(response.status), next(said, b"").decode("latin-1").strip()
 
 
 def _signed(words: bytes, delivery_id: UUID, at: datetime, secrets: Sequence[str]) -> dict[str, str]:

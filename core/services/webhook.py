@@ -102,7 +102,7 @@ def _told(row: WebhookDelivery, public_url: str | None) -> Told:
 def record(session: Session, letter: Letter, answer: Answer) -> bool:
     """Remember what came of a try, and when the next one is; whether the delivery was still held."""
     values: dict[str, Any] = {"status_code": answer.status_code, "error": answer.error, "next_at": None}
-    delay = None if answer.is_final else next_delay(letter.attempt, luck=random.random())
+    delay = None if answer.is_final else next_delay(letter.attempt, luck=random.random(), asked=answer.asked_delay)
     if answer.is_delivered:
         values["delivered_at"] = func.now()
     elif delay is None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -104,6 +105,15 @@ def test_who_fails_at_first_is_told_the_same_again(post: Post) -> None:
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
 
 
+def test_who_asks_for_time_has_it(post: Post) -> None:
+    with receiving(receiver.status(503, **{"Retry-After": "3600"})) as there:
+        post.begin(there.url)
+        post.go_round()
+    [row] = post.rows()
+    assert row.next_at is not None
+    assert timedelta(minutes=50) < row.next_at - row.created_at < timedelta(minutes=70)
+
+
 @pytest.mark.parametrize(
     ("behave", "status_code", "is_open"),
     [
@@ -151,7 +161,7 @@ def test_in_production_nothing_here_is_told_anything(post: Post) -> None:
 
 def test_what_nobody_foresaw_is_a_failure_like_any_other(post: Post) -> None:
     class Broken(WebhookSender):
-        def _send(self, *_: object) -> int:
+        def _send(self, *_: object) -> tuple[int, str]:
             raise RuntimeError("a bug")
 
     post.postman = Postman(post.runtime, Broken(private=True))

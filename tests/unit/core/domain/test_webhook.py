@@ -11,7 +11,18 @@ from pydantic import ValidationError
 from core.domain.generation import GenerationSpec
 from core.domain.job import JobKind, JobStatus
 from core.domain.training import TrainingSpec
-from core.domain.webhook import MAX_TRIES, Answer, Room, Told, Webhook, WebhookEvent, judge, make_secret, next_delay
+from core.domain.webhook import (
+    MAX_TRIES,
+    Answer,
+    Room,
+    Told,
+    Webhook,
+    WebhookEvent,
+    judge,
+    make_secret,
+    next_delay,
+    read_retry_after,
+)
 
 URL = "https://example.com/hook?token=secret"
 
@@ -105,6 +116,34 @@ def test_delays_grow_for_about_a_day_and_end() -> None:
 def test_luck_spreads_them() -> None:
     least, most = (next_delay(2, luck=luck) for luck in (0.0, 1.0))
     assert (least, most) == (timedelta(seconds=48), timedelta(seconds=72))
+
+
+def test_a_receiver_that_asks_for_a_longer_wait_has_it() -> None:
+    assert next_delay(1, luck=0.5, asked=timedelta(seconds=1)) == timedelta(seconds=6)
+    assert next_delay(1, luck=0.5, asked=timedelta(seconds=90)) == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("90", 90),
+        ("0", 0),
+        ("Thu, 26 Nov 2026 12:01:30 GMT", 90),
+        ("Thu, 26 Nov 2026 12:01:30 -0000", 90),
+        ("Thu, 26 Nov 2026 11:00:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 15 * 3600),
+        ("9" * 400, 15 * 3600),
+        ("9" * 5000, 0),
+        ("-1", 0),
+        ("1.5", 0),
+        ("²", 0),
+        ("soon", 0),
+        ("", 0),
+    ],
+)
+def test_for_how_long_a_receiver_asks_us_to_wait(value: str, seconds: int) -> None:
+    noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    assert read_retry_after(value, now=noon) == timedelta(seconds=seconds)
 
 
 def test_no_tenant_and_no_host_has_all_the_room() -> None:

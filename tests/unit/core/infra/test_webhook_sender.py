@@ -3,7 +3,7 @@
 import json
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -64,6 +64,10 @@ def test_two_secrets_make_two_signatures_and_each_is_enough() -> None:
         (receiver.status(204), Answer(204)),
         (receiver.status(500), Answer(500, "It answered 500.")),
         (receiver.status(410), Answer(410, "It answered 410.", is_final=True)),
+        (
+            receiver.status(503, **{"Retry-After": "90"}),
+            Answer(503, "It answered 503.", asked_delay=timedelta(seconds=90)),
+        ),
         (receiver.endless, Answer(200)),
         (receiver.nonsense, Answer(error="It gave no HTTP answer.")),
         (receiver.hang_up, Answer(error="It gave no HTTP answer.")),
