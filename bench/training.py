@@ -2,10 +2,16 @@
 
 `python -m bench.training`. One process and one learner for both; the sides take turns. The bare side has no
 optimizer, no clipping, no data, no metrics: only what no training can do without.
+
+With `--script` diffusers' own `train_text_to_image_lora.py` takes its turn too, on the same pictures with the same
+batch, rank and loss. It is in no wheel: it lies under `examples/text_to_image` of diffusers' repository. PyPI's
+torchvision, which it needs, goes with PyPI's torch and not with the CPU-only build of that.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +23,7 @@ import torch
 from PIL import Image
 
 from bench import report
+from bench.rival.environment import python_with
 from core.domain.base_model import LoadOptions
 from core.domain.training import TrainingMetric, TrainingPlan, TrainingSpec
 from worker.engine.pipeline import load_pipeline
@@ -29,6 +36,8 @@ TINY = Path(__file__).parent.parent / "tiny" / "lorikeet-tiny"
 TARGET = 0.97
 THREADS = 1
 PICTURES = 16
+SCRIPT = "diffusers' example script"
+_WARM_STEPS = 2
 
 
 class Silent:
@@ -51,6 +60,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20, help="steps of one round")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--script", type=Path, help="train_text_to_image_lora.py of a copy of diffusers")
     asked = parser.parse_args()
     torch.set_num_threads(THREADS)
     plan = make_plan(steps=asked.steps, batch=asked.batch)
@@ -58,12 +68,16 @@ def main() -> None:
         load_pipeline(asked.model, LoadOptions(dtype="float32"), device="cpu"), plan, device=torch.device("cpu")
     )
     with tempfile.TemporaryDirectory() as folder:
-        source = PictureSource(make_pictures(Path(folder), plan.resolution), learner, plan)
+        pictures = Path(folder) / "picture"
+        pictures.mkdir()
+        source = PictureSource(make_pictures(pictures, plan.resolution), learner, plan)
         source.fill()
         sides = {
             "bare forward and backward": lambda: asked.steps / bare(learner, source, asked.steps),
             "training": lambda: asked.steps / trained(learner, source, plan, Path(folder)),
         }
+        if asked.script:
+            sides[SCRIPT] = lambda: scripted(asked.script, asked.model, plan, Path(folder))
         report.interleave(1, sides)  # warm
         figures = report.interleave(asked.rounds, sides)
     pairs = zip(figures["training"], figures["bare forward and backward"], strict=True)
@@ -93,6 +107,8 @@ def make_pictures(folder: Path, side: int) -> list[Example]:
         path = folder / f"{index}.png"
         Image.fromarray(rng.integers(256, size=(side, side, 3), dtype=np.uint8)).save(path)
         examples.append(Example(path, f"picture {index}"))
+    lines = [json.dumps({"file_name": each.path.name, "text": each.caption}) for each in examples]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))  # for the script
     return examples
 
 
@@ -117,6 +133,34 @@ def trained(learner: Learner, source: PictureSource, plan: TrainingPlan, folder:
     start = time.perf_counter()
     train(learner, source, loss, run=run, watch=Silent())
     return time.perf_counter() - start
+
+
+def scripted(script: Path, model: Path, plan: TrainingPlan, folder: Path) -> float:
+    """Steps per second of diffusers' script for the steps of a plan; it encodes pictures and prompts at every step."""
+    spec = plan.spec
+    options = {
+        "pretrained_model_name_or_path": model,
+        "train_data_dir": folder / "picture",
+        "cache_dir": folder / "cache",
+        "output_dir": folder / "script",
+        "resolution": plan.resolution,
+        "train_batch_size": spec.batch_size,
+        "max_train_steps": _WARM_STEPS + 1 + spec.steps,
+        "rank": spec.rank,
+        "snr_gamma": spec.min_snr_gamma,
+        "learning_rate": spec.learning_rate,
+        "lr_warmup_steps": spec.warmup_steps,
+        "checkpointing_steps": 10**9,
+        "seed": plan.seed,
+    }
+    given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    minor = int(torch.__version__.split(".")[1])
+    python = python_with("datasets", f"torchvision==0.{minor + 15}.0")  # any other brings another torch with it
+    command = [str(python), "-m", "bench.rival.example_script", str(_WARM_STEPS), str(script), *given]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":
