@@ -208,11 +208,13 @@ def fail_unexpectedly(session: Session, claim: Claim, error: Exception) -> None:
     Raises:
         OwnershipLost: the claim is no longer ours.
     """
-    attempt = session.get_one(Job, claim.job_id).attempt + 1
+    job = session.get_one(Job, claim.job_id)
+    attempt = job.attempt + 1
     if attempt >= MAX_ATTEMPTS:
         fail(session, claim, LorikeetError(f"The job failed {attempt} times, last with {type(error).__name__}."))
         return
-    _put_back(session, claim, {"attempt": attempt, "run_after": func.now() + retry_delay(attempt)})
+    values = {"attempt": attempt, "run_after": func.now() + retry_delay(attempt), "rung_at": None}
+    _end(session, claim, JobStatus.QUEUED, values)
 
 
 def mark_canceled(session: Session, claim: Claim) -> None:
@@ -230,15 +232,8 @@ def give_back(session: Session, claim: Claim, *, delay: timedelta) -> None:
     Raises:
         OwnershipLost: the claim is no longer ours.
     """
-    _put_back(session, claim, {"interrupt_count": Job.interrupt_count + 1, "run_after": func.now() + delay})
-
-
-def _put_back(session: Session, claim: Claim, values: dict[str, Any]) -> None:
-    """Put the job back in line; one whose cancel was asked for meanwhile ends here, for in line it would stay."""
-    if session.get_one(Job, claim.job_id, with_for_update=True).cancel_requested:
-        mark_canceled(session, claim)
-    else:
-        _end(session, claim, JobStatus.QUEUED, values | {"rung_at": None})
+    values = {"interrupt_count": Job.interrupt_count + 1, "run_after": func.now() + delay, "rung_at": None}
+    _end(session, claim, JobStatus.QUEUED, values)
 
 
 def has_ended(session: Session, claim: Claim) -> bool:

@@ -208,11 +208,16 @@ def end_run(
 ) -> tuple[float, float | None] | None:
     """Move a running job that is still held to `status`: its work units and the seconds of this run.
 
-    The seconds are None where it goes on; the answer is None where the job was lost.
+    One that goes back in line after its cancel was asked for ends instead: nobody would claim it there. The seconds are
+    None where it goes on; the answer is None where the job was lost.
     """
-    values = {"status": status, "lease_expires_at": None, "worker_id": None} | values
+    values = {"status": status.value, "lease_expires_at": None, "worker_id": None} | values
+    end = {"completed_at": func.now(), "execution_seconds": seconds_since(Job.claimed_at)}
     if status in TERMINAL:
-        values |= {"completed_at": func.now(), "execution_seconds": seconds_since(Job.claimed_at)}
+        values |= end
+    else:
+        end["status"] = JobStatus.CANCELED.value
+        values |= {name: case((Job.cancel_requested, value), else_=values.get(name)) for name, value in end.items()}
     statement = _held(job_id, claim_epoch).values(**values).returning(Job.work_units, Job.execution_seconds)
     row = session.execute(statement, execution_options={"synchronize_session": False}).one_or_none()
     return None if row is None else (row.work_units, row.execution_seconds)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
+from core.domain.errors import OwnershipLost
 from core.domain.job import JobStatus, Progress
 from core.services import job as job_service
 from core.services import run as run_service
@@ -62,3 +63,11 @@ def test_a_run_that_ends_early_after_its_cancel_was_asked_for_is_canceled(
     ended = bench.get(job.id)
     assert (ended.status, ended.error_code) == (JobStatus.CANCELED, None)
     assert ended.completed_at is not None
+
+
+def test_a_run_whose_job_is_gone_has_lost_it(bench: JobBench) -> None:
+    job = bench.submit()
+    claim = bench.must_claim()
+    bench.execute("DELETE FROM job WHERE id = :id", id=job.id)
+    with bench.database.transaction() as session, pytest.raises(OwnershipLost):
+        run_service.give_back(session, claim, delay=timedelta(0))

@@ -54,6 +54,7 @@ def test_a_run_that_hangs_is_ended_once_its_claim_is_lost(bench: JobBench, runti
     assert ended.wait(10)
     released.set()
     worker.join()
+    assert runtime.heart.idle_seconds() < runtime.settings.lease_seconds, "the lost run is no longer counted"
     assert bench.get(job.id).status == JobStatus.QUEUED, "what it brought home after all is refused"
 
 
