@@ -58,6 +58,8 @@ class Poller:
                 pass
         except LorikeetError as error:
             _log.warning("poll_failed", error=error.message)
+        except Exception:  # noqa: BLE001  # nobody asks the pool what became of this
+            _log.exception("work_failed_unexpectedly")
         finally:
             self._free.release()
 

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+from structlog.testing import capture_logs
+
 from core.domain.job import WorkerKind
 from tests.job_bench import JobBench
 from worker.poller import Poller
@@ -37,3 +39,29 @@ def test_it_polls_again_after_an_error_of_any_kind_and_has_kept_its_slot(bench: 
     assert worked.wait(10)
     runtime.draining.set()
     thread.join()
+
+
+def test_work_that_ends_in_an_error_nobody_foresaw_is_logged_and_its_slot_is_free_again(
+    bench: JobBench, runtime: Runtime
+) -> None:
+    bench.submit()
+    runtime.settings = runtime.settings.model_copy(update={"poll_seconds": 0.05})
+    worked = threading.Event()
+    errors = [ZeroDivisionError()]
+
+    def work() -> bool:
+        if errors:
+            raise errors.pop()
+        worked.set()
+        return False
+
+    pool = Pool()
+    pool.refusals = 0
+    poller = Poller(runtime, kind=WorkerKind.GENERATION, slots=1, work=work)
+    thread = threading.Thread(target=poller.run, args=(pool,))
+    with capture_logs() as logs:
+        thread.start()
+        assert worked.wait(10)
+        runtime.draining.set()
+        thread.join()
+    assert "work_failed_unexpectedly" in {log["event"] for log in logs}
