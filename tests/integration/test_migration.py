@@ -77,6 +77,27 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(url: str) -> None:
     command.check(config)
 
 
+def checks(connection: sa.Connection, *, schema: str) -> dict[tuple[str, str], str]:
+    """The condition of every check of a schema, by table and name."""
+    query = """
+        SELECT relname, conname, pg_get_constraintdef(pg_constraint.oid, true)
+        FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+        WHERE contype = 'c' AND connamespace = CAST(:schema AS regnamespace)
+    """
+    return {(table, name): said for table, name, said in connection.execute(sa.text(query), {"schema": schema})}
+
+
+def test_the_migrations_make_exactly_the_checks_of_the_code(url: str) -> None:
+    """Which alembic does not compare."""
+    command.upgrade(config_of(url), "head")
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE SCHEMA of_the_code"))
+        Base.metadata.create_all(connection.execution_options(schema_translate_map={None: "of_the_code"}))
+        assert checks(connection, schema="public") == checks(connection, schema="of_the_code")
+    engine.dispose()
+
+
 def test_a_table_that_no_migration_makes_is_noticed(url: str) -> None:
     config, engine = config_of(url), sa.create_engine(url)
     command.upgrade(config, "head")
