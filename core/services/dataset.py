@@ -44,6 +44,9 @@ def create(
 ) -> Dataset:
     """Check and store pictures, then make them a dataset that is ready. Opens its transaction when all are stored.
 
+    From then on the files stay, whatever comes: a commit whose answer was lost may have happened. What really belongs
+    to no dataset is an orphan, and goes as such.
+
     Raises:
         InvalidInput: names every picture that is not one.
         Unavailable: the object store or the database is away.
@@ -58,14 +61,14 @@ def create(
                 rows.append(_row(dataset.id, position, picture.upload, item))
         problems.raise_any()
         _check_any(rows)
-        dataset.digest = DatasetManifest(items=tuple(items)).digest
-        with database.transaction(tenant_id) as session:
-            session.add(dataset)
-            session.flush()
-            session.add_all(rows)
     except BaseException:
         remove(store, prefix=object_key.dataset_prefix(dataset_id=dataset.id))
         raise
+    dataset.digest = DatasetManifest(items=tuple(items)).digest
+    with database.transaction(tenant_id) as session:
+        session.add(dataset)
+        session.flush()
+        session.add_all(rows)
     return dataset
 
 
