@@ -8,7 +8,7 @@ import structlog
 from core.infra.settings import load_settings
 from core.infra.telemetry import configure_logging
 from core.infra.webhook_sender import WebhookSender
-from worker.handler.upkeep import OrphanSweep, tick
+from worker.handler.upkeep import Housekeeping, tick
 from worker.handler.webhook import Postman
 from worker.runtime import build_runtime
 
@@ -26,7 +26,7 @@ def main() -> None:
     postman = Postman(runtime, WebhookSender(private=settings.webhook_private))
     postman.start()
     _log.info("upkeep_started")
-    OrphanSweep(runtime).start(stopped)
+    Housekeeping(runtime).start(stopped)
     count = 0
     while not stopped.wait(settings.sweep_seconds):
         tick(runtime, count=count)

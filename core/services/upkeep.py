@@ -29,7 +29,7 @@ from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services.job import ALIVE_SECONDS
-from core.services.removal import delete_all
+from core.services.removal import delete_all, remove_after_commit
 
 _log = structlog.get_logger()
 _BATCH = 200
@@ -101,9 +101,10 @@ def forget(session: Session) -> None:
 
 
 def remove_old(session: Session, *, store: ObjectStore, retention: Retention) -> int:
-    """Delete finished jobs past their retention with all their objects; how many.
+    """Delete finished jobs past their retention, and all their objects after the commit; how many.
 
-    Objects go first: a crash between leaves a row whose next round finishes the work.
+    Rows go first: one that came to be needed meanwhile stays, and its files with it. What a crash between leaves in the
+    store are orphans.
     """
     old = [
         job
@@ -111,9 +112,9 @@ def remove_old(session: Session, *, store: ObjectStore, retention: Retention) ->
         for job in jobs.old_terminal(session, kind=kind, older_than=retention.of(kind), limit=_BATCH)
     ]
     for job in old:
-        delete_all(store, prefix=job_prefix(job_id=job.id))
         withdrawals.remove_rows_of(session, job_id=job.id)
         session.delete(job)
+        remove_after_commit(session, store, prefix=job_prefix(job_id=job.id))
     return len(old)
 
 

@@ -1,6 +1,7 @@
-"""The clockwork: sweep leases, ring doorbells, keep the learning loop turning, remove what is old."""
+"""The clockwork: sweep leases, ring doorbells, keep the learning loop turning; and beside it, remove what is old."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,7 +23,7 @@ _log = structlog.get_logger()
 _NOW_AND_THEN, _SELDOM = 5, 30
 """Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
 
-_ORPHANS_PART_SECONDS, _ORPHANS_EVERY_SECONDS = 60.0, 24 * 3600.0
+_TIDY_SECONDS, _BUCKET_SECONDS = 60.0, 24 * 3600.0
 
 
 def tick(runtime: Runtime, *, count: int) -> None:
@@ -39,14 +40,13 @@ def tick(runtime: Runtime, *, count: int) -> None:
     _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
         _attempt(runtime, upkeep.forget)
-        _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
-        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=settings.retention))
 
 
-class OrphanSweep:
-    """Goes through the bucket part by part, from its beginning again a day after it came to the end.
+class Housekeeping:
+    """Removes files: of what was taken back, of what is old, and of nobody.
 
-    In a thread of its own: a store is slow to delete, and the clockwork must not wait for it.
+    In a thread of its own: a store is slow to delete, and the clockwork must not wait for it. It goes through the
+    bucket part by part, from its beginning again a day after it came to the end.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -54,16 +54,24 @@ class OrphanSweep:
         self._after = ""
 
     def start(self, stopped: threading.Event) -> None:
-        """Look at a part every now and then, until `stopped`."""
-        threading.Thread(target=self._run, args=(stopped,), name="orphan-sweep", daemon=True).start()
+        """Tidy, and look at a part of the bucket, every now and then, until `stopped`."""
+        threading.Thread(target=self._run, args=(stopped,), name="housekeeping", daemon=True).start()
 
     def _run(self, stopped: threading.Event) -> None:
-        seconds = _ORPHANS_PART_SECONDS
-        while not stopped.wait(seconds):
-            seconds = _ORPHANS_PART_SECONDS if self.step() else _ORPHANS_EVERY_SECONDS
+        look_at = 0.0
+        while not stopped.wait(_TIDY_SECONDS):
+            self.tidy()
+            if time.monotonic() >= look_at and not self.look():
+                look_at = time.monotonic() + _BUCKET_SECONDS
 
-    def step(self) -> bool:
-        """Look at the next part; whether more may follow. What goes wrong is logged, and looked at again."""
+    def tidy(self) -> None:
+        """Remove what was taken back, and what is old."""
+        runtime, retention = self._runtime, self._runtime.settings.retention
+        _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
+        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+
+    def look(self) -> bool:
+        """Remove the orphans of the bucket's next part; whether more may follow. What goes wrong is logged."""
         runtime, age = self._runtime, timedelta(days=self._runtime.settings.orphan_days)
         with _outlived():
             try:

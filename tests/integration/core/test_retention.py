@@ -57,3 +57,16 @@ def test_a_picture_that_a_waiting_job_begins_with_is_kept_for_it(bench: JobBench
     assert removed(bench, store) == 0
     bench.cancel(follower.id)
     assert removed(bench, store) == 1
+
+
+def test_what_came_to_be_needed_meanwhile_keeps_its_files(bench: JobBench, store: ObjectStore) -> None:
+    """Whoever refers to a job while it is removed: the row stays, so the files do."""
+    job_id = ended(bench, JobKind.GENERATION, days_ago=31.0)
+    key = f"job/{job_id}/1/output/0.png"
+    store.put(key, b"picture", content_type="image/png")
+    with pytest.raises(ZeroDivisionError), bench.database.transaction() as session:
+        assert remove_old(session, store=store, retention=RETENTION) == 1
+        raise ZeroDivisionError
+    assert store.size(key)
+    assert removed(bench, store) == 1
+    assert store.size(key) is None

@@ -14,12 +14,12 @@ from core.infra.table import ModelUpdate
 from core.infra.task_queue import TaskQueue
 from core.services import model_update
 from tests.learning_bench import LearningBench
-from worker.handler.upkeep import tick
+from worker.handler.upkeep import Housekeeping, tick
 from worker.runtime import Runtime
 
 
 class Clock:
-    """Ticks over a learning bench."""
+    """Ticks over a learning bench, and tidies."""
 
     def __init__(self, settings: Settings, database: Database, store: ObjectStore, queue: TaskQueue) -> None:
         self.loop = LearningBench(database, queue, settings)
@@ -29,6 +29,7 @@ class Clock:
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
             tick(self.runtime, count=next(self.counts))
+        Housekeeping(self.runtime).tidy()
 
     def count(self, table: str, condition: str) -> int:
         with self.loop.database.transaction() as session:
