@@ -21,6 +21,7 @@ from core.domain.errors import (
     JobFailure,
     JobInterrupted,
     JobStopped,
+    LorikeetError,
     NotFound,
     OwnershipLost,
     Unavailable,
@@ -145,12 +146,25 @@ def _run(claim: Claim, runtime: Runtime, handle: Handler) -> None:
             ):  # no fault of the job's, as little as an outage
                 _give_back(claim, runtime, "This worker's disk is full.")
                 return
-            _log.exception("failed_unexpectedly")
-            surprise = error
-            _commit(claim, runtime, lambda session: runs.fail_unexpectedly(session, claim, surprise))
+            _try_again(claim, runtime, error)
         else:
-            _commit(claim, runtime, lambda session: runs.finish(session, claim, outcome))
-            _log.info("finished", outputs=len(outcome.outputs))
+            _finish(claim, runtime, outcome)
+
+
+def _finish(claim: Claim, runtime: Runtime, outcome: Outcome) -> None:
+    try:
+        _commit(claim, runtime, lambda session: runs.finish(session, claim, outcome))
+    except LorikeetError:
+        raise
+    except Exception as error:  # noqa: BLE001  # an outcome that the database does not take is no worker's death
+        _try_again(claim, runtime, error)
+    else:
+        _log.info("finished", outputs=len(outcome.outputs))
+
+
+def _try_again(claim: Claim, runtime: Runtime, surprise: Exception) -> None:
+    _log.error("failed_unexpectedly", exc_info=surprise)
+    _commit(claim, runtime, lambda session: runs.fail_unexpectedly(session, claim, surprise))
 
 
 def _give_back(claim: Claim, runtime: Runtime, reason: str) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,6 +183,13 @@ def test_a_surprise_costs_one_attempt(bench: JobBench, runtime: Runtime) -> None
     run_next(runtime, raising(ZeroDivisionError("surprise")))
     back = bench.get(job.id)
     assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
+
+
+def test_an_outcome_that_the_database_does_not_take_costs_one_attempt(bench: JobBench, runtime: Runtime) -> None:
+    job = bench.submit()
+    run_next(runtime, handler(lambda _: Outcome(outputs=[replace(IMAGE, sha256="0" * 65)])))
+    row = bench.get(job.id)
+    assert (row.status, row.attempt, row.crash_count, row.artifacts) == (JobStatus.QUEUED, 1, 0, [])
 
 
 def test_a_job_that_killed_its_workers_runs_alone(bench: JobBench, runtime: Runtime) -> None:
