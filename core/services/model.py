@@ -89,6 +89,21 @@ def _row(session: Session, spec: BaseModelSpec, tenant_id: UUID) -> StableDiffus
     return model
 
 
+def reconcile(session: Session) -> int:
+    """Mark models as failed whose registration ended without a word on them: canceled, or too late; how many.
+
+    Run on a clock, whatever ended the job.
+    """
+    marked = 0
+    for model, job in base_models.left_unchecked(session):
+        lock.take(session, "base model", model.tenant_id, model.name)
+        if not base_models.is_being_checked(session, model_id=model.id):  # else it was asked for again meanwhile
+            reason = job.error_message or f"Its registration was {job.status} before it was checked."
+            model.status, model.status_reason = ModelStatus.FAILED, f"{reason} Register it again."
+            marked += 1
+    return marked
+
+
 def _checked(spec: BaseModelSpec) -> BaseModelSpec:
     source = parse_source(spec.source)
     if source.kind is SourceKind.HUB and not _COMMIT.fullmatch(spec.revision or ""):

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.errors import Conflict, LorikeetError
 from core.services import live_test, upkeep
+from core.services import model as models
 from core.services import model_update as updates
 from core.services.clean_retrain import awaited, retrain_clean
 from core.services.orphan import sweep_orphans
@@ -34,6 +35,7 @@ def tick(runtime: Runtime, *, count: int) -> None:
         runtime, lambda session: upkeep.ring_waiting(session, queue=runtime.queue, ring_seconds=settings.ring_seconds)
     )
     _attempt(runtime, reconcile)
+    _attempt(runtime, models.reconcile)
     _replace_what_was_taken_back(runtime)
     if count % _NOW_AND_THEN == 0:
         _consider_updates(runtime)

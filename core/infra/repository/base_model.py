@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, defer
 
-from core.domain.job import JobKind
+from core.domain.base_model import ModelStatus
+from core.domain.job import TERMINAL, JobKind
 from core.infra.repository.job import ACTIVE
 from core.infra.repository.page import newest_first
 from core.infra.table import Job, StableDiffusion
@@ -64,3 +65,12 @@ def is_being_checked(session: Session, *, model_id: UUID) -> bool:
     """Whether a registration job of the model has not ended yet."""
     job = exists().where(Job.base_model_id == model_id, Job.kind == JobKind.REGISTRATION, ACTIVE)
     return bool(session.scalar(select(job)))
+
+
+def left_unchecked(session: Session) -> Sequence[tuple[StableDiffusion, Job]]:
+    """Models that wait for a check although their last registration job has ended, with that job."""
+    last = select(Job.id).where(Job.base_model_id == StableDiffusion.id, Job.kind == JobKind.REGISTRATION)
+    last = last.order_by(Job.created_at.desc()).limit(1)
+    query = select(StableDiffusion, Job).join(Job, Job.id == last.correlate(StableDiffusion).scalar_subquery())
+    query = query.where(StableDiffusion.status == ModelStatus.CHECKING, Job.status.in_(TERMINAL)).options(_LEAN)
+    return [(model, job) for model, job in session.execute(query)]

@@ -9,6 +9,7 @@ from core.domain.errors import ModelUnusable
 from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome
+from core.services import model as models
 from core.services import run as runs
 from tests.api_bench import Tenancy
 
@@ -74,6 +75,23 @@ def test_a_canceled_registration_can_be_asked_for_again(tenant: Tenancy) -> None
     job = register(tenant).json()
     tenant.post(job["urls"]["cancel"])
     assert register(tenant).status_code == 202
+
+
+def reconcile(tenant: Tenancy) -> int:
+    with tenant.runtime.database.transaction() as session:
+        return models.reconcile(session)
+
+
+def test_a_registration_that_ended_without_a_word_leaves_no_model_that_is_checked_for_ever(tenant: Tenancy) -> None:
+    job = register(tenant).json()
+    assert reconcile(tenant) == 0
+    tenant.post(job["urls"]["cancel"])
+    assert (reconcile(tenant), reconcile(tenant)) == (1, 0)
+    [model] = tenant.get("/api/models").json()["items"]
+    reason = "Its registration was canceled before it was checked. Register it again."
+    assert (model["status"], model["status_reason"]) == ("failed", reason)
+    assert register(tenant).status_code == 202
+    assert reconcile(tenant) == 0
 
 
 def test_equal_requests_with_one_key_register_once(tenant: Tenancy) -> None:
