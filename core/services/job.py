@@ -17,6 +17,7 @@ from core.domain.webhook import Webhook
 from core.infra.database import after_commit
 from core.infra.repository import admission as admissions
 from core.infra.repository import job as jobs
+from core.infra.repository import limit as usage
 from core.infra.repository import worker as workers
 from core.infra.repository.admission import Admission
 from core.infra.table import Job
@@ -26,6 +27,7 @@ _GUESSED_SECONDS_PER_UNIT = 0.01
 """Before the first job of its kind is done; a GPU is faster, a laptop slower."""
 
 _LONGEST_RETRY = 600
+_DAY_SECONDS = 24 * 3600
 
 ALIVE_SECONDS = 30.0
 """A worker that was not seen for so long does not count."""
@@ -112,19 +114,18 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
         QuotaExceeded: its jobs have run for as long as they may in a day.
         IdempotencyKeyReuse: the key came with another request.
     """
-    worker, values = WORKER_OF_KIND[submission.kind], _row(submission)
-    admission = admissions.admit(
-        session,
-        values,
-        cancel_after=submission.cancel_after,
-        worker=worker,
-        kinds=KINDS_OF_WORKER[worker],
-        guessed_seconds_per_unit=_GUESSED_SECONDS_PER_UNIT,
-        limits=limits,
-        seen_within_seconds=ALIVE_SECONDS,
-    )
+    values = _row(submission)
+    admission = _admit(session, submission, values, limits)
     if admission.created_at is None:
-        return _not_added(session, submission, admission)
+        replay = submission.idempotency and find_replay(
+            session, tenant_id=submission.tenant_id, idempotency=submission.idempotency
+        )
+        if replay:
+            return accepted(session, replay)
+        if admission.fits:  # others came at the same instant; their transactions have ended by now, and none is beside
+            admission = _admit(session, submission, values, limits)
+    if admission.created_at is None:
+        raise _refusal(session, submission.tenant_id, admission)
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
     found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
@@ -135,15 +136,21 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
     return Accepted(job, _in_time(expected, admission.cost, left=submission.cancel_after))
 
 
-def _not_added(session: Session, submission: Submission, admission: Admission) -> Accepted:
-    if submission.idempotency is not None:
-        replay = find_replay(session, tenant_id=submission.tenant_id, idempotency=submission.idempotency)
-        if replay is not None:
-            return accepted(session, replay)
-    raise _refusal(admission)
+def _admit(session: Session, submission: Submission, values: dict[str, Any], limits: Limits) -> Admission:
+    worker = WORKER_OF_KIND[submission.kind]
+    return admissions.admit(
+        session,
+        values,
+        cancel_after=submission.cancel_after,
+        worker=worker,
+        kinds=KINDS_OF_WORKER[worker],
+        guessed_seconds_per_unit=_GUESSED_SECONDS_PER_UNIT,
+        limits=limits,
+        seen_within_seconds=ALIVE_SECONDS,
+    )
 
 
-def _refusal(standing: Admission) -> Refused:
+def _refusal(session: Session, tenant_id: UUID, standing: Admission) -> Refused:
     """The limit that a job is too much for, and when there will be room."""
     jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
     first_starts = _expect(0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
@@ -156,7 +163,9 @@ def _refusal(standing: Admission) -> Refused:
             f"{seconds + standing.cost:.0f} more would be waiting; "
             f"at most {standing.allowed_gpu_seconds:.0f} a day are yours."
         )
-        return QuotaExceeded(message, retry_after_seconds=max(1, round(standing.until_fewer)))
+        excess = standing.used_seconds + seconds + standing.cost - standing.allowed_gpu_seconds
+        until_freed = usage.seconds_until_freed(session, tenant_id=tenant_id, seconds=excess)
+        return QuotaExceeded(message, retry_after_seconds=_DAY_SECONDS if until_freed is None else ceil(until_freed))
     message = f"About {seconds:.0f} seconds of your work are waiting; at most {standing.allowed_seconds:.0f} may."
     excess = seconds + standing.cost - standing.allowed_seconds
     return QueueFull(

@@ -6,7 +6,8 @@ further ahead than who is served next. So tenants with work get parts of the wor
 shares, whatever each has waiting, and whether it sends its jobs at once or one by one.
 
 Submits of a tenant at the same instant do not see each other's jobs. They stand behind each other by the tenant's
-`line_turn`, which counts where the transaction that wrote it is not visible yet.
+`line_turn`, which counts where the transaction that wrote it is not visible yet. Then a job is added only where the
+limits leave room for many like it; else it is for the next statement, which sees what this one waited for.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from sqlalchemy.orm import Session
 
 from core.domain.job import WorkerKind
 from core.domain.limit import Limits
+
+_MANY = 64
+"""More of a tenant's submits than ever wait for each other: each takes a connection to the database."""
 
 _ADMIT = text(
     """
@@ -44,8 +48,7 @@ _ADMIT = text(
           FILTER (WHERE status = 'running'), 0) AS running
       FROM own
     ), used AS (
-      SELECT coalesce(sum(gpu_usage.seconds), 0) + max(waiting.running) AS seconds,
-        coalesce(extract(epoch FROM min(hour) + interval '24 hours' - now()), 86400) AS until_fewer
+      SELECT coalesce(sum(gpu_usage.seconds), 0) + max(waiting.running) AS seconds
       FROM waiting LEFT JOIN gpu_usage ON tenant_id = :tenant_id AND hour > now() - interval '24 hours'
     ), standing AS (
       SELECT
@@ -53,12 +56,13 @@ _ADMIT = text(
         waiting.jobs AS waiting_jobs,
         waiting.seconds AS waiting_seconds,
         used.seconds AS used_seconds,
-        used.until_fewer,
         allowed.jobs AS allowed_jobs,
         allowed.seconds AS allowed_seconds,
         allowed.gpu_seconds AS allowed_gpu_seconds,
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
-          WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots
+          WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
+        waiting.jobs < allowed.jobs AND (waiting.seconds = 0 OR waiting.seconds + new.cost <= allowed.seconds)
+          AND used.seconds + waiting.seconds + new.cost <= allowed.gpu_seconds AS fits
       FROM new, waiting, used, allowed
     ), turn AS (
       INSERT INTO line_turn AS turn (tenant_id, worker, next_place, share, taken_by)
@@ -66,14 +70,15 @@ _ADMIT = text(
           (SELECT max(place + cost_seconds / share) FROM own WHERE kind = ANY(:kinds)), line_front(:kinds)),
         share, pg_current_xact_id()::text::bigint
       FROM new, standing
-      WHERE waiting_jobs < allowed_jobs
-        AND (waiting_seconds = 0 OR waiting_seconds + new.cost <= allowed_seconds)
-        AND used_seconds + waiting_seconds + new.cost <= allowed_gpu_seconds
+      WHERE fits
         AND NOT EXISTS (SELECT FROM job WHERE tenant_id = :tenant_id AND idempotency_key = :idempotency_key)
       ON CONFLICT (tenant_id, worker) DO UPDATE SET taken_by = excluded.taken_by, share = excluded.share,
         next_place = greatest(excluded.next_place, turn.served_place + (SELECT length FROM new), CASE
           WHEN NOT pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot())
           THEN turn.next_place + (SELECT length FROM new) END)
+      WHERE pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot()) OR (
+        SELECT waiting_jobs + :many <= allowed_jobs AND waiting_seconds + :many * cost <= allowed_seconds
+          AND used_seconds + waiting_seconds + :many * cost <= allowed_gpu_seconds FROM standing)
       RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,
@@ -116,9 +121,10 @@ class Admission:
     """How a job stands; costs are estimated seconds of work.
 
     `cost` is the job's own. `waiting_…` is what its tenant had queued before, `used_seconds` what its jobs ran for
-    in 24 hours or run for now, some of which ends in `until_fewer` seconds, and `allowed_…` what it may. `place` is
-    where the job stands in line, `created_at` when it came there; both are None where it was not added: a limit
-    forbids it, or the idempotency key was used before. `jobs_ahead` and `cost_ahead` count everybody's before it,
+    in 24 hours or run for now, and `allowed_…` what it may; `fits` is whether that leaves room. `place` is where the
+    job stands in line, `created_at` when it came there; both are None where it was not added: a limit forbids it, the
+    idempotency key was used before, or others of its tenant came at the same instant, who are seen next time.
+    `jobs_ahead` and `cost_ahead` count everybody's before it,
     or, where it was not added, before the first of its tenant that waits, if there is one; the rest of running ones
     is included in the cost.
     """
@@ -127,11 +133,11 @@ class Admission:
     waiting_jobs: int
     waiting_seconds: float
     used_seconds: float
-    until_fewer: float
     allowed_jobs: float
     allowed_seconds: float
     allowed_gpu_seconds: float
     slots: int
+    fits: bool
     place: float | None
     jobs_ahead: int | None
     cost_ahead: float | None
@@ -166,6 +172,7 @@ def admit(
             "gpu_seconds_per_day": limits.gpu_seconds_per_day,
             "share": limits.share,
             "seen_within_seconds": seen_within_seconds,
+            "many": _MANY,
         },
     ).one()
     return Admission(*row)

@@ -25,6 +25,17 @@ _ADD_USAGE = text(
 )
 
 
+_UNTIL_FREED = text(
+    """
+    SELECT extract(epoch FROM hour + interval '24 hours' - now()) FROM (
+      SELECT hour, sum(seconds) OVER (ORDER BY hour) AS freed FROM gpu_usage
+      WHERE tenant_id = :tenant_id AND hour > now() - interval '24 hours'
+    ) AS oldest
+    WHERE freed >= :seconds ORDER BY hour LIMIT 1
+    """
+)
+
+
 def of_tenant(session: Session, *, tenant_id: UUID) -> TenantLimit | None:
     """What the operator gave the tenant; a limit that is None is the settings'."""
     return session.get(TenantLimit, tenant_id)
@@ -33,6 +44,12 @@ def of_tenant(session: Session, *, tenant_id: UUID) -> TenantLimit | None:
 def add_usage(session: Session, *, job_id: UUID, worker: WorkerKind) -> None:
     """Charge a job's tenant for the run that ends now: in its account, and where its next job stands in line."""
     session.execute(_ADD_USAGE, {"job_id": job_id, "worker": worker})
+
+
+def seconds_until_freed(session: Session, *, tenant_id: UUID, seconds: float) -> float | None:
+    """When so much of what the tenant used will be older than 24 hours; None where it has not used so much."""
+    found = session.scalar(_UNTIL_FREED, {"tenant_id": tenant_id, "seconds": seconds})
+    return None if found is None else float(found)
 
 
 def forget_usage(session: Session) -> None:

@@ -1,5 +1,7 @@
 """Limits of a tenant, on the real Postgres: what is refused, in which words, and when there is room again."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from math import inf
 
@@ -83,6 +85,40 @@ def test_the_days_gpu_seconds_are_counted_and_end(bench: JobBench) -> None:
     assert 23 * 3600 < refusal.value.retry_after_seconds <= 24 * 3600
     bench.execute("UPDATE gpu_usage SET hour = hour - interval '25 hours'")
     bench.submit(limits=a_minute)
+
+
+def test_the_quota_says_when_enough_of_it_is_free_again(bench: JobBench) -> None:
+    a_minute = Limits(gpu_seconds_per_day=60)
+    for hours_ago, seconds in ((20, 1), (10, 50), (5, 9)):
+        bench.execute(
+            "INSERT INTO gpu_usage (tenant_id, hour, seconds) "
+            "VALUES (:tenant_id, date_trunc('hour', now()) - :ago, :seconds)",
+            tenant_id=bench.tenant_id,
+            ago=timedelta(hours=hours_ago),
+            seconds=seconds,
+        )
+    with pytest.raises(QuotaExceeded, match="ran for 60 seconds in 24 hours, and about 20 more") as refusal:
+        bench.submit(work_units=2000.0, limits=a_minute)
+    assert 13 * 3600 < refusal.value.retry_after_seconds <= 14 * 3600, "the second of the hours has to leave"
+    bench.execute("UPDATE gpu_usage SET hour = hour - make_interval(secs => :s)", s=refusal.value.retry_after_seconds)
+    bench.submit(work_units=2000.0, limits=a_minute)
+
+
+@pytest.mark.parametrize("few", [Limits(queued_jobs=3), Limits(queued_seconds=35), Limits(gpu_seconds_per_day=35)])
+def test_who_submits_from_everywhere_at_once_gets_no_more_than_is_allowed(bench: JobBench, few: Limits) -> None:
+    together = threading.Barrier(8)
+
+    def submit(_: int) -> bool:
+        together.wait()
+        try:
+            bench.submit(work_units=1000.0, limits=few)
+        except (QueueFull, QuotaExceeded):
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [taken for _ in range(5) for taken in pool.map(submit, range(8))]
+    assert sum(taken) == 3
 
 
 def test_every_run_is_charged_however_it_ended(bench: JobBench) -> None:
