@@ -10,7 +10,8 @@ class Limits:
 
     `queued_seconds` are estimated seconds of waiting work. `gpu_seconds_per_day` are seconds that jobs have run for
     within 24 hours; those that share a device count in full. `share` is the tenant's part of the workers' time beside
-    other tenants' parts, where more is asked for than they can do.
+    other tenants' parts, where more is asked for than they can do. `queued_jobs_of_all` is not a tenant's own: it ends
+    the line for everybody.
     """
 
     requests_per_minute: float = math.inf
@@ -18,7 +19,9 @@ class Limits:
     queued_seconds: float = math.inf
     gpu_seconds_per_day: float = math.inf
     share: float = 1.0
+    queued_jobs_of_all: float = math.inf
 
 
 UNLIMITED = Limits()
-LIMIT_NAMES = tuple(field.name for field in fields(Limits))
+LIMIT_NAMES = tuple(field.name for field in fields(Limits) if field.name != "queued_jobs_of_all")
+"""What an operator may give a tenant."""

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     max_queued_jobs: PositiveFloat = Field(
         default=10_000.0, description="jobs one tenant may have waiting; inf for no limit"
     )
+    max_queued_jobs_of_all: PositiveFloat = Field(
+        default=100_000.0, description="jobs all tenants together may have waiting; inf for no limit"
+    )
     max_queued_seconds: PositiveFloat = Field(
         default=3600.0, description="seconds of estimated work one tenant may have waiting; inf for no limit"
     )
@@ -131,6 +134,7 @@ class Settings(BaseSettings):
             queued_jobs=self.max_queued_jobs,
             queued_seconds=self.max_queued_seconds,
             gpu_seconds_per_day=self.max_gpu_seconds_per_day,
+            queued_jobs_of_all=self.max_queued_jobs_of_all,
         )
 
     @property

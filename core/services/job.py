@@ -110,7 +110,7 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
     part of the session: a submit has no time to read back what it wrote.
 
     Raises:
-        QueueFull: the tenant has too much work waiting.
+        QueueFull: the tenant has too much work waiting, or all tenants have.
         QuotaExceeded: its jobs have run for as long as they may in a day.
         IdempotencyKeyReuse: the key came with another request.
     """
@@ -152,6 +152,8 @@ def _admit(session: Session, submission: Submission, values: dict[str, Any], lim
 
 def _refusal(session: Session, tenant_id: UUID, standing: Admission) -> Refused:
     """The limit that a job is too much for, and when there will be room."""
+    if not standing.has_room:
+        return QueueFull("As many jobs of all tenants are waiting as may; yours would be one too many.")
     jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
     first_starts = _expect(0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
     if jobs >= standing.allowed_jobs:

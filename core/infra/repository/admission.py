@@ -62,8 +62,9 @@ _ADMIT = text(
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
           WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
         waiting.jobs < allowed.jobs AND (waiting.seconds = 0 OR waiting.seconds + new.cost <= allowed.seconds)
-          AND used.seconds + waiting.seconds + new.cost <= allowed.gpu_seconds AS fits
-      FROM new, waiting, used, allowed
+          AND used.seconds + waiting.seconds + new.cost <= allowed.gpu_seconds AND has_room AS fits,
+        has_room
+      FROM new, waiting, used, allowed, line_has_room(:queued_jobs_of_all) AS has_room
     ), turn AS (
       INSERT INTO line_turn AS turn (tenant_id, worker, next_place, share, taken_by)
       SELECT :tenant_id, :worker, length + greatest(
@@ -121,7 +122,8 @@ class Admission:
     """How a job stands; costs are estimated seconds of work.
 
     `cost` is the job's own. `waiting_…` is what its tenant had queued before, `used_seconds` what its jobs ran for
-    in 24 hours or run for now, and `allowed_…` what it may; `fits` is whether that leaves room. `place` is where the
+    in 24 hours or run for now, and `allowed_…` what it may; `has_room` is whether the line of all
+    tenants goes on, `fits` whether all of that leaves room. `place` is where the
     job stands in line, `created_at` when it came there; both are None where it was not added: a limit forbids it, the
     idempotency key was used before, or others of its tenant came at the same instant, who are seen next time.
     `jobs_ahead` and `cost_ahead` count everybody's before it,
@@ -138,6 +140,7 @@ class Admission:
     allowed_gpu_seconds: float
     slots: int
     fits: bool
+    has_room: bool
     place: float | None
     jobs_ahead: int | None
     cost_ahead: float | None
@@ -168,6 +171,7 @@ def admit(
             "kinds": list(kinds),
             "guessed_seconds_per_unit": guessed_seconds_per_unit,
             "queued_jobs": limits.queued_jobs,
+            "queued_jobs_of_all": limits.queued_jobs_of_all,
             "queued_seconds": limits.queued_seconds,
             "gpu_seconds_per_day": limits.gpu_seconds_per_day,
             "share": limits.share,

@@ -73,6 +73,19 @@ def test_so_many_jobs_wait_and_no_more(bench: JobBench) -> None:
     bench.submit(limits=few)
 
 
+def test_the_line_of_all_tenants_has_an_end(bench: JobBench) -> None:
+    with bench.database.transaction() as session:
+        other = create_tenant(session, name="other").id
+    few = Limits(queued_jobs_of_all=2)
+    for tenant_id in (bench.tenant_id, other):
+        bench.submit(limits=few, tenant_id=tenant_id)
+    with pytest.raises(QueueFull, match="of all tenants") as refusal:
+        bench.submit(limits=few)
+    assert refusal.value.retry_after_seconds > 0
+    bench.must_claim()
+    bench.submit(limits=few)
+
+
 def test_the_days_gpu_seconds_are_counted_and_end(bench: JobBench) -> None:
     a_minute = Limits(gpu_seconds_per_day=60)
     job = bench.submit(limits=a_minute)
