@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -42,6 +42,13 @@ class TaskQueue:
         """Send one doorbell; whether Redis took it."""
         doorbell = encode_doorbell(kind, job_id)
         return self._send(lambda: self._redis.lpush(QUEUE_NAME[kind], doorbell), lost="doorbell_lost", job_id=job_id)
+
+    def unheard(self, kinds: Iterable[JobKind]) -> int | None:
+        """Doorbells of these kinds that no worker has taken yet; None where Redis is away."""
+        try:
+            return sum(int(self._redis.llen(QUEUE_NAME[kind])) for kind in kinds)
+        except (RedisError, OSError):
+            return None
 
     def say_ended(self, job_id: UUID) -> bool:
         """Tell whoever waits for a job that its run is over; whether Redis took it."""

@@ -72,7 +72,10 @@ def _take_back(session: Session, job: Job) -> None:
 
 
 def ring_waiting(session: Session, *, queue: TaskQueue, ring_seconds: float) -> int:
-    """Ring again for ready jobs whose doorbell may be lost, at most twice the live slots at a time; how many."""
+    """Ring again for ready jobs whose doorbell may be lost, up to twice the live slots of unheard ones; how many.
+
+    A doorbell means no certain job, so those that hang there will do: with more, Redis would fill up.
+    """
     rung = 0
     for worker, kinds in KINDS_OF_WORKER.items():
         rung += _ring_for(session, worker, kinds, queue=queue, ring_seconds=ring_seconds)
@@ -83,7 +86,9 @@ def _ring_for(
     session: Session, worker: WorkerKind, kinds: tuple[JobKind, ...], *, queue: TaskQueue, ring_seconds: float
 ) -> int:
     slots = workers.live_slots(session, kind=worker, seen_within_seconds=ALIVE_SECONDS)
-    taken = jobs.take_unrung(session, kinds=kinds, ring_seconds=ring_seconds, limit=2 * slots) if slots else []
+    unheard = queue.unheard(kinds)
+    room = 0 if unheard is None else 2 * slots - unheard
+    taken = jobs.take_unrung(session, kinds=kinds, ring_seconds=ring_seconds, limit=room) if room > 0 else []
 
     def ring() -> None:
         for kind, job_id in taken:

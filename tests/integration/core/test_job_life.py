@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import redis
 
 from core.domain.errors import (
     IdempotencyKeyReuse,
@@ -24,6 +25,8 @@ from core.domain.job import (
     WorkerKind,
 )
 from core.domain.limit import UNLIMITED
+from core.domain.message import QUEUE_NAME
+from core.infra.settings import Settings
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
 from core.services import job as job_service
@@ -205,14 +208,26 @@ def test_an_idempotency_key_is_forgotten_after_a_day(bench: JobBench) -> None:
     assert bench.submit(idempotency=Idempotency("key", "b" * 64)).id != first.id
 
 
-def test_doorbells_are_rung_again_only_when_due_and_for_live_workers(bench: JobBench) -> None:
+def test_doorbells_are_rung_again_only_when_due_and_for_live_workers(bench: JobBench, settings: Settings) -> None:
     for _ in range(5):
         bench.submit()
     assert bench.ring(ring_seconds=0) == 0, "nobody is there to hear it"
     with bench.database.transaction() as session:
         run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=2)
     assert bench.ring(ring_seconds=15) == 0, "rung at submit"
+    assert bench.ring(ring_seconds=0) == 0, "those doorbells hang there still"
+    lose_doorbells(settings, left=0)
+    assert bench.ring(ring_seconds=15) == 0, "nobody knows yet that they are lost"
     assert bench.ring(ring_seconds=0) == 4, "twice the slots"
+    assert bench.ring(ring_seconds=0) == 0
+    lose_doorbells(settings, left=1)
+    assert bench.ring(ring_seconds=0) == 3
+
+
+def lose_doorbells(settings: Settings, *, left: int) -> None:
+    client = redis.Redis.from_url(settings.redis_url)
+    client.ltrim(QUEUE_NAME[JobKind.GENERATION], 1, left)  # from the second on, and so none where none is to be left
+    client.close()
 
 
 def test_the_outlook_counts_who_is_ahead(bench: JobBench) -> None:

@@ -37,6 +37,7 @@ def test_an_absent_redis_costs_no_time_and_no_error(settings: Settings) -> None:
     queue = TaskQueue(settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{any_free_port()}/0"}))
     assert not queue.ring(JobKind.GENERATION, uuid4())
     assert not queue.is_reachable()
+    assert queue.unheard(JobKind) is None
     assert not queue.ring(JobKind.GENERATION, uuid4())
     queue.close()
 
