@@ -28,6 +28,13 @@ class WorkerKind(StrEnum):
     TRAINING = "training"
 
 
+PLAN_VERSION = 1
+"""Of the words that plans are in: raised with every change of a plan, or an old worker would fail what it cannot read.
+
+It leaves such jobs in line for a worker that can; a test notices a change.
+"""
+
+
 class JobPriority(IntEnum):
     """How urgent a job is among its tenant's own; the lowest number goes first."""
 

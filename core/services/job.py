@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
 from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
-from core.domain.job import KINDS_OF_WORKER, WORKER_OF_KIND, JobKind, JobPriority, JobStatus
+from core.domain.job import KINDS_OF_WORKER, PLAN_VERSION, WORKER_OF_KIND, JobKind, JobPriority, JobStatus
 from core.domain.limit import Limits
 from core.domain.webhook import Webhook
 from core.infra.database import after_commit
@@ -197,6 +197,7 @@ def _row(submission: Submission) -> dict[str, Any]:
         "kind": submission.kind,
         "spec": submission.spec,
         "plan": submission.plan,
+        "plan_version": PLAN_VERSION,
         "base_model_id": submission.base_model_id,
         "dataset_id": submission.dataset_id,
         "priority": submission.priority,

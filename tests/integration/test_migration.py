@@ -110,8 +110,9 @@ def test_a_table_that_no_migration_makes_is_noticed(url: str) -> None:
 
 def test_a_canceled_job_that_was_left_in_line_is_ended(url: str) -> None:
     config, engine = config_of(url), sa.create_engine(url)
-    command.upgrade(config, "0013")
+    command.upgrade(config, "head")
     insert_a_row_of_each_table(engine)
+    command.downgrade(config, "0013")
     with engine.begin() as connection:
         forget = "lease_expires_at = NULL, completed_at = NULL"
         connection.execute(sa.text(f"UPDATE job SET status = 'queued', cancel_requested = true, {forget}"))

@@ -82,10 +82,10 @@ _ADMIT = text(
           AND used_seconds + waiting_seconds + :many * cost <= allowed_gpu_seconds FROM standing)
       RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
-      INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, dataset_id, priority, place, work_units,
-        cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256, webhook, webhook_events)
-      SELECT :id, :tenant_id, :kind, :spec, :plan, :base_model_id, :dataset_id, :priority, place, :work_units,
-        cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256, :webhook, :webhook_events
+      INSERT INTO job (id, tenant_id, kind, spec, plan, plan_version, base_model_id, dataset_id, priority, place,
+        work_units, cost_seconds, rung_at, deadline_at, idempotency_key, request_sha256, webhook, webhook_events)
+      SELECT :id, :tenant_id, :kind, :spec, :plan, :plan_version, :base_model_id, :dataset_id, :priority, place,
+        :work_units, cost, now(), now() + :cancel_after, :idempotency_key, :request_sha256, :webhook, :webhook_events
       FROM new, turn
       ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
       RETURNING created_at

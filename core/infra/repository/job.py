@@ -10,13 +10,14 @@ from sqlalchemy import ARRAY, Text, and_, bindparam, case, func, or_, select, te
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, aliased, defer, selectinload
 
-from core.domain.job import TERMINAL, JobKind, JobStatus
+from core.domain.job import PLAN_VERSION, TERMINAL, JobKind, JobStatus
 from core.infra.table import Adapter, Artifact, Job, ModelUpdate, StableDiffusion, UserFeedback, WorkRate
 
 READY = and_(
     Job.status == JobStatus.QUEUED,
     Job.run_after <= func.now(),
     ~Job.cancel_requested,
+    Job.plan_version <= PLAN_VERSION,
     or_(Job.deadline_at.is_(None), Job.deadline_at > func.now()),
 )
 IN_LINE = (Job.place, Job.created_at)

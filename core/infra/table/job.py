@@ -56,6 +56,7 @@ class Job(Base):
     status: Mapped[str] = mapped_column(Text, server_default="queued")
     spec: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any]]
+    plan_version: Mapped[int] = mapped_column(server_default=text("1"))
     base_model_id: Mapped[UUID] = mapped_column(ForeignKey("stable_diffusion.id"), index=True)
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset.id"), index=True)
     priority: Mapped[int] = mapped_column(server_default=text("0"))

@@ -230,6 +230,14 @@ def lose_doorbells(settings: Settings, *, left: int) -> None:
     client.close()
 
 
+def test_a_plan_in_words_of_a_newer_version_waits_for_a_worker_of_that_version(bench: JobBench) -> None:
+    newer, older = bench.submit(), bench.submit()
+    bench.execute("UPDATE job SET plan_version = plan_version + 1 WHERE id = :id", id=newer.id)
+    assert bench.must_claim().job_id == older.id
+    assert bench.claim() is None
+    assert bench.get(newer.id).status == JobStatus.QUEUED
+
+
 def test_the_outlook_counts_who_is_ahead(bench: JobBench) -> None:
     with bench.database.transaction() as session:
         run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=4)
