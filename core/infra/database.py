@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
@@ -48,6 +48,7 @@ class Database:
         )
         event.listen(self._engine, "checkout", self._ping_after_a_rest)
         event.listen(self._engine, "checkin", _note_use)
+        event.listen(self._engine, "handle_error", _forget_the_row)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -101,6 +102,13 @@ class Database:
 
 def _note_use(_: object, record: ConnectionPoolEntry) -> None:
     record.info[_USED_AT] = time.monotonic()
+
+
+def _forget_the_row(context: ExceptionContext) -> None:
+    """Take out of an error the row that Postgres shows with it: errors are logged, and prompts are not."""
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\nDETAIL:")[0], *error.args[1:])
 
 
 def after_commit(session: Session, action: Callable[[], None]) -> None:

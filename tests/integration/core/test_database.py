@@ -1,15 +1,18 @@
-"""A connection that broke while it rested costs one reconnect; one that breaks again is an outage like any other."""
+"""A connection that broke at rest costs one reconnect; one that breaks again is an outage; and errors tell no row."""
 
 import time
+import traceback
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from chaos.relay import Relay
 from core.domain.errors import Unavailable
 from core.infra.database import Database
 from core.infra.settings import Settings
+from tests.job_bench import JobBench
 
 PING = b"Q\0\0\0\x06;\0"  # an empty query, as psycopg sends it
 ASK = b"SELECT 1"
@@ -46,3 +49,12 @@ def test_what_breaks_again_is_unavailable(rested: Database, relay: Relay) -> Non
     with pytest.raises(Unavailable):
         rested.check()
     rested.check()
+
+
+def test_an_error_shows_nothing_of_the_row_that_it_is_about(bench: JobBench) -> None:
+    bench.submit(plan={"prompt": "a sesquipedalian star"})
+    with pytest.raises(IntegrityError) as refusal:
+        bench.execute("UPDATE job SET cancel_requested = true")
+    shown = "".join(traceback.format_exception(refusal.value))
+    assert "canceled_not_in_line" in shown
+    assert "sesquipedalian" not in shown
