@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     Interval,
     Select,
+    Subquery,
     Text,
     Update,
     Uuid,
@@ -113,11 +114,13 @@ def _claim(kinds: Sequence[JobKind], *, prefers_held: bool) -> ReturningUpdate[J
 
 
 def _next(kinds: Sequence[JobKind], prefers_held: bool) -> Any:
-    line = _line(Job.id, kinds=kinds)
+    heads = _heads(kinds)
+    line = _line(Job.id, kind=select(heads.c.kind).order_by(*_in_line(heads)).limit(1).scalar_subquery())
+    free = [_first_free(line), *(_first_free(_line(Job.id, kind=kind)) for kind in kinds)]
     if not prefers_held:
-        return _first_free(line)
+        return func.coalesce(*free)
     is_held = Job.base_model_id == any_(bindparam("held", type_=ARRAY(Uuid())))
-    return func.coalesce(_first_free(line.where(is_held, _is_young(kinds))), _first_free(line))
+    return func.coalesce(_first_free(line.where(is_held, _is_young(heads))), *free)
 
 
 def _first_of_tenant(turn: CTE, kinds: Sequence[JobKind]) -> CTE:
@@ -140,21 +143,28 @@ def _first_of_tenant(turn: CTE, kinds: Sequence[JobKind]) -> CTE:
     return query.order_by(Job.priority, Job.created_at).limit(1).with_for_update(skip_locked=True).cte("first")
 
 
-def _line(*columns: Any, kinds: Sequence[JobKind]) -> Select[Any]:
-    """The first in line of the ready jobs of these kinds."""
-    return select(*columns).where(READY, Job.kind.in_(kinds)).order_by(*IN_LINE).limit(1)
+def _line(*columns: Any, kind: Any) -> Select[Any]:
+    """The first in line of the ready jobs of a kind."""
+    return select(*columns).where(READY, Job.kind == kind).order_by(*IN_LINE).limit(1)
 
 
 def _first_free(line: Select[Any]) -> Any:
     return line.with_for_update(skip_locked=True).scalar_subquery()
 
 
-def _is_young(kinds: Sequence[JobKind]) -> Any:
+def _heads(kinds: Sequence[JobKind]) -> Subquery:
+    """The first in line of each kind: that is how they stand in the index, and all together would have to be sorted."""
+    return union_all(*(_line(Job.kind, *IN_LINE, kind=kind) for kind in kinds)).subquery()
+
+
+def _in_line(heads: Subquery) -> tuple[Any, Any]:
+    return heads.c.place, heads.c.created_at
+
+
+def _is_young(heads: Subquery) -> Any:
     """Whether the first in line has not waited for long."""
-    # One kind at a time stands sorted in the index; several at once would be sorted at every claim.
-    heads = union_all(*(_line(*IN_LINE, kinds=[kind]) for kind in kinds)).subquery()
     is_young = heads.c.created_at > func.now() - bindparam("affinity", type_=Interval())
-    return select(is_young).order_by(*heads.c).limit(1).scalar_subquery()
+    return select(is_young).order_by(*_in_line(heads)).limit(1).scalar_subquery()
 
 
 def renew(

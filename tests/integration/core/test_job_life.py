@@ -230,6 +230,21 @@ def lose_doorbells(settings: Settings, *, left: int) -> None:
     client.close()
 
 
+def test_jobs_of_several_kinds_stand_in_one_line(bench: JobBench) -> None:
+    kinds = [JobKind.GENERATION, JobKind.REGISTRATION, JobKind.REGISTRATION, JobKind.GENERATION, JobKind.REGISTRATION]
+    jobs = [bench.submit(kind=kind).id for kind in kinds]
+    assert [bench.must_claim().job_id for _ in jobs] == jobs
+    assert bench.claim() is None
+
+
+def test_a_kind_whose_only_job_another_worker_takes_this_moment_hides_no_other(bench: JobBench) -> None:
+    first, second = bench.submit(kind=JobKind.REGISTRATION).id, bench.submit().id
+    with bench.database.transaction() as session:
+        session.get_one(Job, first, with_for_update=True)
+        assert bench.must_claim().job_id == second
+    assert bench.must_claim().job_id == first
+
+
 def test_a_plan_in_words_of_a_newer_version_waits_for_a_worker_of_that_version(bench: JobBench) -> None:
     newer, older = bench.submit(), bench.submit()
     bench.execute("UPDATE job SET plan_version = plan_version + 1 WHERE id = :id", id=newer.id)
