@@ -13,11 +13,15 @@ from core.infra.database import Database
 from core.services import census
 from core.services.census import Census, LiveWorker
 
+_METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class HttpMetrics:
-    """Counts and times requests by method, route and status."""
+    """Counts and times requests by method, route and status.
+
+    A method can be any word, and every label is kept for as long as the process lives: strange ones share one.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["method", "route", "status"]
@@ -28,7 +32,7 @@ class HttpMetrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Note one request; status 0 is one that broke off."""
-        self._requests.labels(method, route, status).inc()
+        self._requests.labels(method if method in _METHODS else "other", route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
 

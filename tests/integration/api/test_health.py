@@ -114,3 +114,11 @@ def test_unknown_paths_share_one_label(tenant: Tenancy) -> None:
     text = tenant.http.get("/metrics").text
     assert 'route="unknown",status="404"} 2.0' in text
     assert "nope" not in text
+
+
+def test_strange_methods_share_one_label(tenant: Tenancy) -> None:
+    for number in range(3):
+        assert tenant.call(f"BREW{number}", "/api/jobs").status_code == 405
+    text = tenant.http.get("/metrics").text
+    assert 'lorikeet_http_requests_total{method="other",route="/api/jobs",status="405"} 3.0' in text
+    assert "BREW" not in text
