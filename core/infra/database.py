@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -15,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.domain.errors import Unavailable
 
+_log = structlog.get_logger()
 _AFTER_COMMIT = "after_commit"
 _USED_AT = "used_at"
 _REST_SECONDS = 1.0
@@ -69,9 +71,11 @@ class Database:
                     session.connection().exec_driver_sql(_AS_TENANT, (str(tenant_id),))
                 yield session
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            _log.warning("database_failed", error=str(getattr(error, "orig", error)))
             raise Unavailable("The database is not reachable right now.") from error
         except DBAPIError as error:
             if error.connection_invalidated:
+                _log.warning("database_failed", error=str(error.orig))
                 raise Unavailable("The database connection was lost.") from error
             raise
         for action in session.info.pop(_AFTER_COMMIT, []):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import boto3
+import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
+_log = structlog.get_logger()
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
@@ -50,17 +52,17 @@ class ObjectStore:
             self._client.head_bucket(Bucket=self.bucket)
         except ClientError as error:
             if _code(error) not in _MISSING | {"NoSuchBucket"}:
-                raise Unavailable(f"The object store refused: {error}") from error
+                raise _away("did not tell of its bucket", self.bucket, error) from error
             self._client.create_bucket(Bucket=self.bucket)
         except BotoCoreError as error:
-            raise Unavailable(f"The object store is not reachable: {error}") from error
+            raise _away("is not reachable right now", self.bucket, error) from error
 
     def put(self, key: str, body: bytes | IO[bytes], *, content_type: str) -> None:
         """Write an object; a second write of a key replaces the first."""
         try:
             self._client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
         except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"The object store did not take {key}: {error}") from error
+            raise _away("did not take a file", key, error) from error
 
     def get(self, key: str) -> bytes:
         """Read a whole object.
@@ -73,7 +75,7 @@ class ObjectStore:
         except ClientError as error:
             raise _translated(error, key) from error
         except BotoCoreError as error:
-            raise Unavailable(f"The object store did not give {key}: {error}") from error
+            raise _away("did not give a file", key, error) from error
 
     def stream(self, key: str, *, chunk_bytes: int = 2**18) -> Iterator[bytes]:
         """Read an object piece by piece; the first piece is asked for at once, so a missing key raises here."""
@@ -82,7 +84,7 @@ class ObjectStore:
         except ClientError as error:
             raise _translated(error, key) from error
         except BotoCoreError as error:
-            raise Unavailable(f"The object store did not give {key}: {error}") from error
+            raise _away("did not give a file", key, error) from error
         return body.iter_chunks(chunk_bytes)
 
     def upload(self, path: Path, key: str, *, content_type: str = "application/octet-stream") -> None:
@@ -90,7 +92,7 @@ class ObjectStore:
         try:
             self._client.upload_file(str(path), self.bucket, key, ExtraArgs={"ContentType": content_type})
         except (BotoCoreError, ClientError, boto3.exceptions.Boto3Error) as error:
-            raise Unavailable(f"The object store did not take {key}: {error}") from error
+            raise _away("did not take a file", key, error) from error
 
     def download(self, key: str, path: Path, *, bucket: str | None = None) -> None:
         """Read an object into a file; the file appears only when it is whole.
@@ -104,7 +106,7 @@ class ObjectStore:
         except ClientError as error:
             raise _translated(error, key) from error
         except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
-            raise Unavailable(f"The object store did not give {key}: {error}") from error
+            raise _away("did not give a file", key, error) from error
 
     def list(self, prefix: str, *, bucket: str | None = None) -> Iterator[tuple[str, int]]:
         """Every (key, size in bytes) that begins with `prefix`.
@@ -121,7 +123,7 @@ class ObjectStore:
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and _code(error) == "NoSuchBucket":
                 raise NotFound(f"There is no bucket {bucket or self.bucket}.") from error
-            raise Unavailable(f"The object store did not list {prefix}: {error}") from error
+            raise _away("did not list its files", prefix, error) from error
 
     def size(self, key: str) -> int | None:
         """Bytes of an object, or None where there is none."""
@@ -139,16 +141,16 @@ class ObjectStore:
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
-            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+            raise _away("did not tell of a file", key, error) from error
         except BotoCoreError as error:
-            raise Unavailable(f"The object store did not answer for {key}: {error}") from error
+            raise _away("did not tell of a file", key, error) from error
 
     def page(self, *, after: str, limit: int = 1000) -> Sequence[StoredObject]:
         """Objects in the order of their keys, from the first behind `after`; none where there are no more."""
         try:
             answer = self._client.list_objects_v2(Bucket=self.bucket, StartAfter=after, MaxKeys=limit)
         except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"The object store did not list {self.bucket}: {error}") from error
+            raise _away("did not list its files", self.bucket, error) from error
         return [StoredObject(each["Key"], each["LastModified"]) for each in answer.get("Contents", [])]
 
     def delete(self, key: str) -> None:
@@ -156,7 +158,7 @@ class ObjectStore:
         try:
             self._client.delete_object(Bucket=self.bucket, Key=key)
         except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"The object store did not delete {key}: {error}") from error
+            raise _away("did not delete a file", key, error) from error
 
     def presign_get(self, key: str, *, content_type: str, file_name: str, lifetime_seconds: int) -> str:
         """A URL that gives the object to whoever holds it, as a file to save. Only where the store `is_public`."""
@@ -184,7 +186,7 @@ class ObjectStore:
         try:
             self._client.head_bucket(Bucket=self.bucket)
         except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"The object store is not reachable: {error}") from error
+            raise _away("is not reachable right now", self.bucket, error) from error
 
 
 def _client(settings: Settings, endpoint_url: str | None) -> "S3Client":
@@ -208,6 +210,12 @@ def _client(settings: Settings, endpoint_url: str | None) -> "S3Client":
     )
 
 
+def _away(what: str, key: str, error: Exception) -> Unavailable:
+    """What went wrong, in words that anybody may read; addresses and keys are for the log alone."""
+    _log.warning("store_failed", what=what, key=key, error=str(error))
+    return Unavailable(f"The object store {what}.")
+
+
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
@@ -215,4 +223,4 @@ def _code(error: ClientError) -> str:
 def _translated(error: ClientError, key: str) -> NotFound | Unavailable:
     if _code(error) in _MISSING:
         return NotFound(f"There is no object {key}.")
-    return Unavailable(f"The object store did not give {key}: {error}")
+    return _away("did not give a file", key, error)

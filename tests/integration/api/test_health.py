@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from cli.ledger import any_free_port
 from core.domain.api_key import make_key
@@ -64,6 +65,25 @@ def test_without_the_store_text_to_image_is_accepted_and_pictures_are_not(settin
 
         answer = upload(tenant, "a", "b")
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+def test_what_is_away_is_told_in_plain_words_and_the_log_has_the_cause(settings: Settings, nowhere: str) -> None:
+    from tests.integration.api.test_dataset import upload
+
+    with (
+        open_app(settings.model_copy(update={"s3_endpoint_url": f"http://{nowhere}"})) as client,
+        capture_logs() as log,
+    ):
+        answer = upload(Tenancy(client, client.app.state.runtime, name="lonely"))  # type: ignore[attr-defined]
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The object store did not take a file.")
+    causes = [line["error"] for line in log if line["event"] == "store_failed"]
+    assert causes
+    assert all(nowhere in cause for cause in causes)
+    lonely = settings.model_copy(update={"database_url": f"postgresql://nobody@{nowhere}/none"})
+    with open_app(lonely) as client, capture_logs() as log:
+        answer = client.get("/api/jobs", headers={"Authorization": f"Bearer {make_key()}"})
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The database is not reachable right now.")
+    assert [nowhere.partition(":")[2] in line["error"] for line in log if line["event"] == "database_failed"] == [True]
 
 
 def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
