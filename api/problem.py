@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from core.domain.errors import (
@@ -47,6 +48,7 @@ _HTTP: dict[int, tuple[str, str]] = {
     405: ("method_not_allowed", "This method is not possible here"),
     413: ("body_too_large", "The request's body is too large"),
     415: ("unsupported_media_type", "This content type is not accepted here"),
+    499: ("client_gone", "The client went away before its request was whole"),
     500: ("internal_error", "Something went wrong here"),
 }
 
@@ -137,6 +139,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LorikeetError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
 
 
 def _as_problems(document: dict[str, Any]) -> dict[str, Any]:
@@ -154,11 +157,19 @@ async def _domain(_: Request, error: Exception) -> Response:
     return of_error(error)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, LorikeetError):  # raised while FastAPI read the body
-        return of_error(error.__cause__)
+    cause = error.__cause__  # raised while FastAPI read the body
+    if isinstance(cause, LorikeetError):
+        return of_error(cause)
+    if isinstance(cause, ClientDisconnect):
+        return await _gone(request, cause)
     return of_status(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody reads it; it is what the log and the metrics say."""
+    return of_status(499, "The client went away before its request was whole.")
 
 
 async def _validation(_: Request, error: Exception) -> Response:

@@ -1,0 +1,65 @@
+"""A request as a server hands it to the application, of which a part never arrives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from starlette.types import Message
+
+from tests.api_bench import Tenancy
+
+
+@dataclass
+class RawRequest:
+    """What is sent; `received` counts how often the application asked for more of it.
+
+    After `chunks` the client goes away, unless they are all there is.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunks: Sequence[bytes] = ()
+    received: int = 0
+    answer: list[Message] = field(default_factory=list)
+
+    def send(self, tenant: Tenancy) -> int:
+        """The status of the answer."""
+        portal = tenant.http.portal
+        assert portal is not None
+        portal.call(tenant.http.app, self._scope, self._receive, self._send)
+        status: int = self.answer[0]["status"]
+        return status
+
+    @property
+    def body(self) -> bytes:
+        """Of the answer."""
+        return b"".join(message.get("body", b"") for message in self.answer)
+
+    @property
+    def _scope(self) -> dict[str, Any]:
+        url = urlsplit(self.url)
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": unquote(url.path),
+            "raw_path": url.path.encode(),
+            "query_string": url.query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in self.headers.items()],
+            "server": ("testserver", 80),
+            "client": ("testclient", 50000),
+        }
+
+    async def _receive(self) -> Message:
+        self.received += 1
+        if self.received > len(self.chunks):
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self.chunks[self.received - 1], "more_body": True}
+
+    async def _send(self, message: Message) -> None:
+        self.answer.append(message)
