@@ -1,6 +1,7 @@
 """Whose key is this? Asks the database, and remembers the answer for a few seconds."""
 
 import time
+from typing import Generic, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
@@ -12,9 +13,13 @@ from core.infra.database import Database
 from core.services.api_key import Caller, authenticate
 
 REMEMBERED_SECONDS = 5.0
-"""A key that is revoked, or expires, opens doors for so long at most. It saves every request a query."""
+"""A key that is revoked, or expires, opens doors for so long at most. It saves every request a query.
+
+A new key opens them at once: nobody can have come with it before.
+"""
 
 _MAX_REMEMBERED = 10_000
+Found = TypeVar("Found")
 
 
 class Doorkeeper:
@@ -24,7 +29,7 @@ class Doorkeeper:
         self._database = database
         self._limits = limits
         self._buckets = Buckets()
-        self._remembered: dict[str, tuple[Caller, float]] = {}
+        self._callers, self._strangers = _Memory[Caller](), _Memory[bool]()
 
     async def admit(self, key: str | None) -> Caller:
         """Whom the key belongs to.
@@ -41,15 +46,34 @@ class Doorkeeper:
         return caller
 
     async def _known(self, key: str) -> Caller:
-        caller, until = self._remembered.get(key, (None, 0.0))
-        if caller is not None and until > time.monotonic():
+        if caller := self._callers.recall(key):
             return caller
-        caller = await run_in_threadpool(self._ask, key)
-        if len(self._remembered) >= _MAX_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[key] = caller, time.monotonic() + REMEMBERED_SECONDS
+        if self._strangers.recall(key):
+            raise Unauthorized
+        try:
+            caller = await run_in_threadpool(self._ask, key)
+        except Unauthorized:
+            self._strangers.keep(key, True)
+            raise
+        self._callers.keep(key, caller)
         return caller
 
     def _ask(self, key: str) -> Caller:
         with self._database.transaction() as session:
             return authenticate(session, key, limits=self._limits)
+
+
+class _Memory(Generic[Found]):
+    """What was found of each key lately. Callers and strangers have one each, so that these cannot push out those."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Found, float]] = {}
+
+    def recall(self, key: str) -> Found | None:
+        found, until = self._found.get(key, (None, 0.0))
+        return found if until > time.monotonic() else None
+
+    def keep(self, key: str, found: Found) -> None:
+        if len(self._found) >= _MAX_REMEMBERED:
+            self._found.clear()
+        self._found[key] = found, time.monotonic() + REMEMBERED_SECONDS

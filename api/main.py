@@ -39,7 +39,10 @@ _ROUTES = (
 )
 _DESCRIPTION = """Stable Diffusion that learns from its users.
 
-Every route needs an API key: `Authorization: Bearer <key>`. Every error is an RFC 9457 problem with a stable `code`.
+Every route beneath `/api` needs an API key: `Authorization: Bearer <key>`. In its place a file may have a signed URL,
+and feedback the token of its image. Health, metrics and this document need none.
+
+Every error is an RFC 9457 problem with a stable `code`.
 """
 
 

@@ -37,36 +37,31 @@ class HttpMetrics:
 
 
 class SystemCollector(Collector):
-    """Asks the database at every scrape."""
+    """What a census counted; None where the database was away."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def describe(self) -> list[Metric]:
-        """Nothing: registering must not ask the database."""
-        return []
+    def __init__(self, count: Census | None) -> None:
+        self._count = count
 
     def collect(self) -> Iterator[Metric]:
         """Jobs, queues, workers and what they hold; only that the database is away where it is."""
         is_up = GaugeMetricFamily("lorikeet_database_up", "Whether Postgres answers.")
-        jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
-        queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
-        workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
-        try:
-            with self._database.transaction() as session:
-                count = census.take(session)
-        except Unavailable:
-            is_up.add_metric([], 0)
-            yield is_up
-            return
-        is_up.add_metric([], 1)
-        for (kind, status), number in count.jobs.items():
-            jobs.add_metric([kind, status], number)
-        for kind, number in count.queued.items():
-            queued.add_metric([kind], number)
-        for worker, number in count.workers.items():
-            workers.add_metric([worker], number)
-        yield from (is_up, jobs, queued, workers, *_holdings(count.live), *_webhooks(count))
+        is_up.add_metric([], self._count is not None)
+        yield is_up
+        if self._count is not None:
+            yield from (*_work(self._count), *_holdings(self._count.live), *_webhooks(self._count))
+
+
+def _work(count: Census) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
+    queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
+    workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
+    for (kind, status), number in count.jobs.items():
+        jobs.add_metric([kind, status], number)
+    for kind, number in count.queued.items():
+        queued.add_metric([kind], number)
+    for worker, number in count.workers.items():
+        workers.add_metric([worker], number)
+    yield from (jobs, queued, workers)
 
 
 def _webhooks(count: Census) -> Iterator[Metric]:
@@ -96,11 +91,19 @@ def _holdings(live: Sequence[LiveWorker]) -> Iterator[Metric]:
     yield from (models, adapters, size, hits, misses)
 
 
-def build_registry(database: Database) -> CollectorRegistry:
+def take_census(database: Database) -> Census | None:
+    """Count now; None where the database is away."""
+    try:
+        with database.transaction() as session:
+            return census.take(session)
+    except Unavailable:
+        return None
+
+
+def build_registry() -> CollectorRegistry:
     """A registry of this process alone: two applications in one process do not meet."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(SystemCollector(database))
     return registry

@@ -2,12 +2,15 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
 from api.doorkeeper import Doorkeeper
+from api.glance import Glance
 from api.job_watch import JobWatch
-from api.metric import build_registry
+from api.metric import build_registry, take_census
+from api.reach import Reach, reach
 from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.database import Database
@@ -16,7 +19,14 @@ from core.infra.job_ear import JobEar
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from core.services.census import Census
 from core.services.model_memory import ModelMemory
+
+CENSUS_SECONDS = 5.0
+"""A census reads whole tables, and anybody may ask for it."""
+
+REACH_SECONDS = 1.0
+"""A load balancer asks more seldom; others may ask as often as they like."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Runtime:
     signer: Signer
     token_signer: TokenSigner
     registry: CollectorRegistry
+    census: Glance[Census | None]
+    reach: Glance[Reach]
     ending: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
@@ -44,17 +56,19 @@ class Runtime:
 
 def build_runtime(settings: Settings) -> Runtime:
     """Build everything an API process needs. Connects when first used."""
-    database = Database(settings.database_url)
+    database, store, queue = Database(settings.database_url), ObjectStore(settings), TaskQueue(settings)
     secret = settings.secret_key.get_secret_value().encode()
     return Runtime(
         settings=settings,
         database=database,
-        store=ObjectStore(settings),
-        queue=TaskQueue(settings),
+        store=store,
+        queue=queue,
         doorkeeper=Doorkeeper(database, settings.limits),
         watch=JobWatch(database, JobEar(settings)),
         memory=ModelMemory(),
         signer=Signer(secret),
         token_signer=TokenSigner(secret),
-        registry=build_registry(database),
+        registry=build_registry(),
+        census=Glance(partial(take_census, database), seconds=CENSUS_SECONDS),
+        reach=Glance(partial(reach, database, store, queue), seconds=REACH_SECONDS),
     )

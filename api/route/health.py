@@ -1,18 +1,16 @@
 """Is it alive, is it ready, how is it doing."""
 
-from collections.abc import Callable
 from typing import Literal
 
-import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from api.dependency import RuntimeDep
-from core.domain.errors import Unavailable
+from api.metric import SystemCollector
 
 router = APIRouter(tags=["health"])
-_log = structlog.get_logger()
 Answer = Literal["ok", "away"]
 
 
@@ -39,32 +37,27 @@ async def read_health() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
-def read_readiness(runtime: RuntimeDep, response: Response) -> Readiness:
+async def read_readiness(runtime: RuntimeDep, response: Response) -> Readiness:
     """Whether to send requests here: 503 where the database or the store does not answer, or the process ends."""
-    database = _answers("database", runtime.database.check)
-    store = _answers("store", runtime.store.check)
-    queue: Answer = "ok" if runtime.queue.is_reachable() else "away"
-    status: Literal["ok", "degraded", "away", "ending"] = "ok" if queue == "ok" else "degraded"
-    if "away" in (database, store):
+    found = await runtime.reach.take()
+    status: Literal["ok", "degraded", "away", "ending"] = "ok" if found.queue else "degraded"
+    if not (found.database and found.store):
         status = "away"
     if runtime.ending.is_set():
         status = "ending"
     if status in ("away", "ending"):
         response.status_code = 503
         response.headers["Retry-After"] = "5"
-    return Readiness(status=status, database=database, queue=queue, store=store)
+    return Readiness(status=status, database=_said(found.database), queue=_said(found.queue), store=_said(found.store))
 
 
-def _answers(name: str, check: Callable[[], None]) -> Answer:
-    try:
-        check()
-    except Unavailable as error:
-        _log.warning("not_ready", system=name, error=error.message)
-        return "away"
-    return "ok"
+def _said(answers: bool) -> Answer:
+    return "ok" if answers else "away"
 
 
 @router.get("/metrics", response_class=Response)
-def read_metrics(runtime: RuntimeDep) -> Response:
-    """Figures for Prometheus."""
-    return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)
+async def read_metrics(runtime: RuntimeDep) -> Response:
+    """Figures for Prometheus: requests as they are counted now, the system as it was some seconds ago at most."""
+    system = SystemCollector(await runtime.census.take())
+    text = await run_in_threadpool(lambda: generate_latest(runtime.registry) + generate_latest(system))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

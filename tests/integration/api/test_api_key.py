@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from datetime import timedelta
+from math import inf
 from uuid import uuid4
 
 import pytest
@@ -140,6 +141,23 @@ def test_what_is_no_key_costs_no_query(tenant: Tenancy) -> None:
     for key in ("lk_wrong", make_key()[:-1] + "?", unknown):
         assert tenant.http.get("/api/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 401
     assert asked == [unknown]
+
+
+def test_unknown_keys_are_remembered_too_and_push_nobody_out(tenant: Tenancy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorkeeper, "REMEMBERED_SECONDS", inf)
+    monkeypatch.setattr(doorkeeper, "_MAX_REMEMBERED", 2)
+    asked: list[str] = []
+    admit = tenant.runtime.doorkeeper._ask
+    tenant.runtime.doorkeeper._ask = lambda key: asked.append(key) or admit(key)  # type: ignore[method-assign, func-returns-value]
+
+    def ask(key: str) -> int:
+        status: int = tenant.http.get("/api/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
+        return status
+
+    strangers = [make_key() for _ in range(5)]
+    assert [ask(key) for key in (tenant.key, *strangers, strangers[-1], tenant.key)] == [200, *[401] * 6, 200]
+    assert asked == [tenant.key, *strangers]
+    assert ask(key_of(tenant)["Authorization"].removeprefix("Bearer ")) == 200, "a new key works at once"
 
 
 def test_nothing_that_opens_the_door_is_kept(tenant: Tenancy) -> None:

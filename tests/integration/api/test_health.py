@@ -1,17 +1,25 @@
 """Health, readiness, metrics; and what the API does when a system behind it is away."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from api import runtime as runtimes
 from cli.ledger import any_free_port
 from core.domain.api_key import make_key
 from core.domain.holding import Holding, Residency
 from core.domain.job import WorkerKind
+from core.infra.database import Database
+from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.infra.task_queue import TaskQueue
+from core.services import census
 from core.services import run as runs
 from tests.api_bench import Tenancy, open_app
 
@@ -126,6 +134,37 @@ def test_prometheus_sees_what_the_workers_hold(tenant: Tenancy) -> None:
         'lorikeet_adapter_misses_total{tier="host",worker="w"} 3.0',
         'lorikeet_adapter_misses_total{tier="device",worker="w"} 1.0',
     ]
+
+
+def test_however_often_somebody_asks_the_systems_behind_are_asked_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def note(place: Any, name: str) -> None:
+        ask = getattr(place, name)
+
+        def noted(*given: Any) -> Any:
+            asked.append(f"{place.__name__}.{name}")
+            return ask(*given)
+
+        monkeypatch.setattr(place, name, noted)
+
+    for name in ("CENSUS_SECONDS", "REACH_SECONDS"):
+        monkeypatch.setattr(runtimes, name, inf)
+    for place, name in ((census, "take"), (Database, "check"), (ObjectStore, "check"), (TaskQueue, "is_reachable")):
+        note(place, name)
+    with open_app(settings) as client, ThreadPoolExecutor(8) as pool:
+        paths = ["/metrics", "/readyz"] * 8
+        assert [answer.status_code for answer in pool.map(client.get, paths)] == [200] * len(paths)
+        counted = client.get("/metrics").text
+    assert sorted(asked) == [
+        "Database.check",
+        "ObjectStore.check",
+        "TaskQueue.is_reachable",
+        "core.services.census.take",
+    ]
+    assert 'lorikeet_http_requests_total{method="GET",route="/metrics",status="200"} 8.0' in counted
 
 
 def test_unknown_paths_share_one_label(tenant: Tenancy) -> None:
