@@ -1,6 +1,7 @@
 """What the routes ask for, as annotated types."""
 
 import time
+from collections.abc import Collection
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -84,6 +85,23 @@ async def check_scopes(needed: SecurityScopes, caller: CallerDep) -> None:
 def needs(scope: Scope) -> Any:
     """What a route that changes something depends on."""
     return Security(check_scopes, scopes=[scope])
+
+
+async def check_in(request: Request, runtime: Runtime, scopes: Collection[Scope]) -> bool:
+    """Check a key before a body is read. False where there is none, which only a route that names no scope lets pass.
+
+    Raises:
+        Unauthorized: no valid key.
+        Forbidden: it lacks a scope.
+        TooManyRequests: more than the key may send.
+    """
+    credentials = await _bearer(request)
+    if credentials is None and not scopes:
+        return False
+    caller = await get_caller(request, runtime, credentials)
+    for scope in scopes:
+        require(caller, scope)
+    return True
 
 
 TenantId = Annotated[UUID, Depends(get_tenant_id)]

@@ -1,4 +1,7 @@
-"""JSON bodies, read more strictly than the standard library does: no duplicate keys, no NaN, no endless depth."""
+"""JSON bodies, read once it is known who sends them, and more strictly than the standard library does.
+
+No duplicate keys, no NaN, no endless depth, and no more of anything than a request can need.
+"""
 
 import json
 from collections import Counter
@@ -6,18 +9,28 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
-from fastapi.params import Form
+from fastapi.params import Form, Security
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive
+from starlette.types import Scope as StarletteScope
 
+from api.dependency import check_in, get_runtime
+from core.domain.api_key import Scope
 from core.domain.errors import InvalidInput
-
-MAX_JSON_BYTES = 48 * 2**20
-"""Room for a picture of 32 MiB in base64 and its request."""
+from core.infra.settings import Settings
 
 _SLOW_BYTES = 2**18
+_STRANGER_BYTES = 2**16
+"""Of who shows no key, where a token in the body may stand in its place: the longest word of a user fits in."""
+
+_MAX_VALUES = 500_000
+"""In memory a value takes up to a hundred times what it takes in a body."""
+
+_MAX_FIELDS = 1000
+"""Of an object; each that does not exist is an error of its own."""
 
 
 def parse(body: bytes) -> Any:
@@ -26,6 +39,8 @@ def parse(body: bytes) -> Any:
     Raises:
         InvalidInput: it is none, or has a form that readers disagree about; the field is `body`.
     """
+    if body.count(b",") >= _MAX_VALUES:
+        raise InvalidInput.of("body", "holds more values than any body here may have")
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
@@ -46,6 +61,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
         raise InvalidInput.of(twice[:100], "occurs twice")
+    if len(value) > _MAX_FIELDS:
+        raise InvalidInput.of("body", f"holds an object of more than {_MAX_FIELDS} fields")
     return value
 
 
@@ -54,7 +71,11 @@ def _refuse_constant(name: str) -> float:
 
 
 class StrictRequest(Request):
-    """A request whose JSON is read by `parse`, up to MAX_JSON_BYTES."""
+    """A request whose JSON is read by `parse`, up to `max_bytes`."""
+
+    def __init__(self, scope: StarletteScope, receive: Receive, *, max_bytes: int) -> None:
+        super().__init__(scope, receive)
+        self._max_bytes = max_bytes
 
     async def json(self) -> Any:
         """Read and parse the body.
@@ -81,8 +102,8 @@ class StrictRequest(Request):
             chunks, size = [], 0
             async for chunk in self.stream():
                 size += len(chunk)
-                if size > MAX_JSON_BYTES:
-                    raise HTTPException(413, f"A JSON body may have at most {MAX_JSON_BYTES} bytes.")
+                if size > self._max_bytes:
+                    raise HTTPException(413, f"This JSON body may have at most {self._max_bytes} bytes.")
                 chunks.append(chunk)
             self._body = b"".join(chunks)
         return self._body
@@ -95,18 +116,38 @@ def is_json(content_type: str) -> bool:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body is read strictly, and that refuses other content types."""
+    """A route whose JSON body is read strictly, and that refuses other content types.
+
+    FastAPI reads a body before it asks whose it is; here the key is checked first, with the scope that the route needs.
+    """
+
+    def max_bytes(self, settings: Settings) -> int:
+        """Of its JSON body."""
+        return settings.max_json_bytes
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
         may_be_left_out = self.body_field is not None and not self.body_field.field_info.is_required()
+        scopes = [Scope(name) for each in self.dependencies if isinstance(each, Security) for name in each.scopes or ()]
 
         async def handle_strictly(request: Request) -> Response:
-            content_type = request.headers.get("content-type")
-            is_left_out = may_be_left_out and content_type is None
-            if takes_json and not is_left_out and not is_json(content_type or ""):
-                raise HTTPException(415, "Send a JSON body with Content-Type: application/json.")
-            return await handle(StrictRequest(request.scope, request.receive))
+            runtime = await get_runtime(request)
+            max_bytes = self.max_bytes(runtime.settings)
+            if takes_json:
+                if not await check_in(request, runtime, scopes):
+                    max_bytes = min(max_bytes, _STRANGER_BYTES)
+                content_type = request.headers.get("content-type")
+                is_left_out = may_be_left_out and content_type is None
+                if not is_left_out and not is_json(content_type or ""):
+                    raise HTTPException(415, "Send a JSON body with Content-Type: application/json.")
+            return await handle(StrictRequest(request.scope, request.receive, max_bytes=max_bytes))
 
         return handle_strictly
+
+
+class PictureRoute(StrictRoute):
+    """A route whose JSON body may hold a picture."""
+
+    def max_bytes(self, settings: Settings) -> int:
+        return settings.max_picture_json_bytes

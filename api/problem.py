@@ -61,7 +61,10 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """What every answer that is not a success looks like; `code` never changes its meaning."""
+    """What every answer that is not a success looks like; `code` never changes its meaning.
+
+    `errors` are a hundred at most; `detail` then says how many more there are.
+    """
 
     model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details"})
 
@@ -115,7 +118,7 @@ def of_error(error: LorikeetError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = f'Bearer error="{error.code}", scope="{error.scope}"'  # RFC 6750
-    errors = error.problems if isinstance(error, InvalidInput) else ()
+    errors = error.shown_problems if isinstance(error, InvalidInput) else ()
     if status >= 500:
         _log.warning("request_failed", code=error.code, error=error.message)
     return answer(status, code=error.code, title=title, detail=error.message, errors=errors, headers=headers)

@@ -5,14 +5,14 @@ from starlette.concurrency import run_in_threadpool
 
 from api.dependency import needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, Priority, read_terms
-from api.json_body import StrictRoute
+from api.json_body import PictureRoute
 from api.submission import DeskDep
 from api.view.job import JobView
 from core.domain.api_key import Scope
 from core.domain.generation import GenerationSpec
 from core.services import generation
 
-router = APIRouter(prefix="/api", tags=["generation"], route_class=StrictRoute)
+router = APIRouter(prefix="/api", tags=["generation"], route_class=PictureRoute)
 
 
 @router.post("/generate", status_code=202, dependencies=[needs(Scope.GENERATE)])

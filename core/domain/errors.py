@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+_SHOWN = 100
+
 
 @dataclass(frozen=True)
 class FieldProblem:
@@ -56,8 +58,16 @@ class InvalidInput(LorikeetError):
     code = "validation_error"
 
     def __init__(self, problems: Sequence[FieldProblem], message: str | None = None) -> None:
-        super().__init__(message or "; ".join(f"{p.field}: {p.message}" for p in problems))
         self.problems = tuple(problems)
+        shown = [f"{each.field}: {each.message}" for each in self.shown_problems]
+        if left := len(problems) - len(shown):
+            shown.append(f"and {left} more")
+        super().__init__(message or "; ".join(shown))
+
+    @property
+    def shown_problems(self) -> Sequence[FieldProblem]:
+        """As many as somebody may read; a request can be wrong in any number of places."""
+        return self.problems[:_SHOWN]
 
     @classmethod
     def of(cls, field: str, message: str) -> "InvalidInput":

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
     url_lifetime_seconds: PositiveInt = Field(default=3600, description="seconds a download URL stays valid")
     max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
+    max_json_bytes: PositiveInt = Field(
+        default=8 * 2**20, description="bytes of the largest JSON body without a picture"
+    )
+    max_picture_json_bytes: PositiveInt = Field(
+        default=34 * 2**20, description="bytes of the largest JSON body that may hold a picture, in base64"
+    )
     max_requests_per_minute: PositiveFloat = Field(
         default=6000.0, description="requests a minute of one API key at one API process; inf for no limit"
     )
