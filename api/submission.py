@@ -16,6 +16,7 @@ from api.runtime import Runtime
 from api.view.job import JobView, view
 from core.services import job as jobs
 from core.services.job import Accepted
+from core.services.removal import removed_if_refused
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,14 @@ class Desk:
     tenant_id: UUID
     response: Response
 
-    async def hand_in(self, submit: Callable[[Session], Accepted], *, prefer: str | None) -> JobView:
-        """Submit in one transaction, wait where the caller would, and show the job as it then is."""
-        job = await run_in_threadpool(self._submitted, submit)
+    async def hand_in(
+        self, submit: Callable[[Session], Accepted], *, prefer: str | None, stored: str | None = None
+    ) -> JobView:
+        """Submit in one transaction, wait where the caller would, and show the job as it then is.
+
+        `stored` is the key of what was stored for the request; it goes where the request is refused.
+        """
+        job = await run_in_threadpool(self._submitted, submit, stored)
         self.response.headers["Location"] = job.urls.self
         if seconds := wait_seconds(prefer):
             await self.runtime.watch.wait(job.id, seconds=seconds)
@@ -39,8 +45,9 @@ class Desk:
                 self.response.headers["Preference-Applied"] = f"wait={seconds}"
         return job
 
-    def _submitted(self, submit: Callable[[Session], Accepted]) -> JobView:
-        with self.runtime.database.transaction(self.tenant_id) as session:
+    def _submitted(self, submit: Callable[[Session], Accepted], stored: str | None) -> JobView:
+        kept = removed_if_refused(self.runtime.store, prefix=stored)
+        with kept, self.runtime.database.transaction(self.tenant_id) as session:
             accepted = submit(session)
         retention = self.runtime.settings.retention
         return view(accepted.job, self.link, retention=retention, outlook=accepted.outlook)

@@ -21,6 +21,7 @@ from core.domain.errors import InvalidInput, NotFound
 from core.domain.value import Name
 from core.infra.table import Adapter
 from core.services import adapter as adapters
+from core.services.removal import removed_if_refused
 
 router = APIRouter(prefix="/api/adapters", tags=["adapters"], route_class=StrictRoute)
 _FORM = {
@@ -59,7 +60,8 @@ def _import(runtime: Runtime, spec: AdapterSpec, upload: UploadFile, tenant_id: 
     with runtime.database.transaction(tenant_id) as session:
         target = adapters.fit_target(session, spec, tenant_id=tenant_id, settings=runtime.settings)
     stored = adapters.store_file(upload.file, target, spec, tenant_id=tenant_id, store=runtime.store)
-    with runtime.database.transaction(tenant_id) as session:
+    kept = removed_if_refused(runtime.store, prefix=stored.prefix)
+    with kept, runtime.database.transaction(tenant_id) as session:
         return adapters.register(session, spec, stored, target, tenant_id=tenant_id)
 
 

@@ -11,6 +11,7 @@ from api.view.job import JobView
 from core.domain.api_key import Scope
 from core.domain.generation import GenerationSpec
 from core.services import generation
+from core.services import init_image as init_images
 
 router = APIRouter(prefix="/api", tags=["generation"], route_class=PictureRoute)
 
@@ -31,7 +32,7 @@ async def generate(
     runtime, sent = desk.runtime, None
     if spec.init_image is not None:
         sent = await run_in_threadpool(
-            generation.keep_picture,
+            init_images.keep,
             spec,
             tenant_id=desk.tenant_id,
             settings=runtime.settings,
@@ -45,7 +46,9 @@ async def generate(
             memory=runtime.memory,
             settings=runtime.settings,
             sent=sent,
+            store=runtime.store,
             queue=runtime.queue,
         ),
         prefer=prefer,
+        stored=None if sent is None else sent.key,
     )

@@ -30,9 +30,9 @@ def job_prefix(*, job_id: UUID) -> str:
     return f"job/{job_id}/"
 
 
-def init_image(*, tenant_id: UUID, sha256: str) -> str:
-    """A picture sent along with a generation request."""
-    return f"tenant/{tenant_id}/init-image/{sha256}.png"
+def init_image(*, tenant_id: UUID, folder: str, sha256: str) -> str:
+    """A picture sent along with a generation request; each has a folder of its own, so that none is another's."""
+    return f"tenant/{tenant_id}/init-image/{folder}/{sha256}.png"
 
 
 def dataset_image(*, dataset_id: UUID, sha256: str) -> str:

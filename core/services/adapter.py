@@ -25,6 +25,7 @@ from core.services import model as models
 from core.services.removal import remove_after_commit
 
 CONTENT_TYPE = "application/octet-stream"
+_SERVED = "adapter.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class StoredAdapter:
     original_key: str
     sha256: str
     size_bytes: int
+
+    @property
+    def prefix(self) -> str:
+        """Of both, and of nothing else."""
+        return self.object_key.removesuffix(_SERVED)
 
 
 def fit_target(session: Session, spec: AdapterSpec, *, tenant_id: UUID, settings: Settings) -> FitTarget:
@@ -78,7 +84,7 @@ def store_file(
         folder = uuid4().hex
         key, original_key = (
             object_key.imported_adapter(tenant_id=tenant_id, sha256=sha256, name=f"{folder}/{name}")
-            for name in ("adapter.safetensors", "original.safetensors")
+            for name in (_SERVED, "original.safetensors")
         )
         for body, place in ((file, original_key), (served, key)):
             body.seek(0)
@@ -195,5 +201,5 @@ def delete(session: Session, *, tenant_id: UUID, adapter_id: UUID, store: Object
     if adapters.is_judged(session, adapter):
         raise Conflict(f"People have rated images of {adapter.ref}, so it has to stay.")
     if adapter.job_id is None:
-        remove_after_commit(session, store, prefix=adapter.object_key.removesuffix("adapter.safetensors"))
+        remove_after_commit(session, store, prefix=adapter.object_key.removesuffix(_SERVED))
     session.delete(adapter)

@@ -1,19 +1,13 @@
 """Submit a generation: a specification becomes a plan with nothing left open, and the plan a job."""
 
-import base64
-import binascii
-import io
-import re
 import secrets
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from core.domain import object_key
 from core.domain.adapter import SERVING, AdapterManifest, parse_ref
 from core.domain.base_model import ModelFamily, accepted_schedulers, side_step
-from core.domain.errors import InvalidInput
 from core.domain.generation import (
     AdapterChoice,
     GenerationDefaults,
@@ -23,22 +17,21 @@ from core.domain.generation import (
 )
 from core.domain.job import JobKind
 from core.domain.problem_list import ProblemList
-from core.infra.image_file import check_image
 from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
-from core.infra.repository import artifact as artifacts
 from core.infra.repository import base_model as base_models
 from core.infra.settings import Settings
 from core.infra.table import Adapter, StableDiffusion
 from core.infra.task_queue import TaskQueue
+from core.services import init_image as init_images
 from core.services import job as jobs
+from core.services.init_image import InitImage, SentPicture
 from core.services.job import Accepted, Submission
 from core.services.model_memory import ModelMemory
 from core.services.rollout import is_taken_back
 from core.services.serving import Served, serve
 from core.services.terms import Terms
 
-_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 _LATENT_PIXELS = 64 * 64
 _SEEDS = 2**32
 
@@ -52,41 +45,6 @@ class _Chosen:
     adapter: Adapter
 
 
-@dataclass(frozen=True)
-class _Image:
-    """Where the picture to begin with is stored, and how the job's own record of the request names it."""
-
-    key: str
-    name: str
-
-
-@dataclass(frozen=True)
-class SentPicture:
-    """The picture that came with a request: where it is kept, or why it is not."""
-
-    image: _Image | None = None
-    problem: InvalidInput | None = None
-
-
-def keep_picture(
-    spec: GenerationSpec, *, tenant_id: UUID, settings: Settings, store: ObjectStore
-) -> SentPicture | None:
-    """Check and keep the picture that came with a request, if one did. It takes seconds: open no transaction around it.
-
-    Raises:
-        Unavailable: the object store is away, or no picture can be decoded.
-    """
-    if spec.init_image is None or not spec.init_image.startswith("data:"):
-        return None
-    try:
-        checked = check_image(io.BytesIO(_decode(spec.init_image)), max_kept_pixels=settings.max_pixels)
-    except InvalidInput as problem:
-        return SentPicture(problem=problem)
-    key = object_key.init_image(tenant_id=tenant_id, sha256=checked.sha256)
-    store.put(key, checked.png, content_type="image/png")
-    return SentPicture(_Image(key, f"sha256:{checked.sha256}"))
-
-
 def submit(
     session: Session,
     spec: GenerationSpec,
@@ -95,9 +53,10 @@ def submit(
     memory: ModelMemory,
     settings: Settings,
     sent: SentPicture | None,
+    store: ObjectStore,
     queue: TaskQueue,
 ) -> Accepted:
-    """Check a request against its base model, and make it a job. `sent` is what `keep_picture` made of its picture.
+    """Check a request against its base model, and make it a job. `sent` is what `init_image.keep` made of its picture.
 
     Raises:
         InvalidInput: names every field that is wrong.
@@ -105,13 +64,29 @@ def submit(
         QueueFull, QuotaExceeded: a limit of the tenant forbids it.
         IdempotencyKeyReuse: the key came with another request.
     """
-    if replay := terms.find_replay(session):
-        return replay
+    accepted = terms.find_replay(session)
+    if accepted is None:
+        submission = _checked(session, spec, terms, memory=memory, settings=settings, sent=sent)
+        accepted = jobs.submit(session, submission, queue=queue, limits=settings.limits)
+    if sent is not None:
+        init_images.drop_unless_used(session, sent, accepted.job, store=store)
+    return accepted
+
+
+def _checked(
+    session: Session,
+    spec: GenerationSpec,
+    terms: Terms,
+    *,
+    memory: ModelMemory,
+    settings: Settings,
+    sent: SentPicture | None,
+) -> Submission:
     problems, image = ProblemList(), None
     with problems.gather():
         spec.check_webhook(private=settings.webhook_private)
     with problems.gather(field="init_image"):
-        image = _init_image(session, spec, sent, terms.tenant_id)
+        image = init_images.find(session, spec, sent, tenant_id=terms.tenant_id)
     model = None
     with problems.gather():
         model = memory.usable(session, tenant_id=terms.tenant_id, name=spec.model or settings.default_model)
@@ -124,16 +99,11 @@ def submit(
             problems.add("width", f"width * height must be at most {settings.max_pixels} pixels")
     problems.raise_any()
     assert model is not None
-    return jobs.submit(
-        session,
-        _submission(spec, plan, terms, model, image),
-        queue=queue,
-        limits=settings.limits,
-    )
+    return _submission(spec, plan, terms, model, image)
 
 
 def _submission(
-    spec: GenerationSpec, plan: GenerationPlan, terms: Terms, model: StableDiffusion, image: _Image | None
+    spec: GenerationSpec, plan: GenerationPlan, terms: Terms, model: StableDiffusion, image: InitImage | None
 ) -> Submission:
     record = spec.model_dump(mode="json") | {"init_image": image.name if image else None}
     return Submission(
@@ -162,7 +132,7 @@ def _served(session: Session, spec: GenerationSpec, tenant_id: UUID, model_id: U
     return serve(session, tenant_id=tenant_id, model_id=model_id, user_ref=spec.user_ref, num_images=spec.num_images)
 
 
-def _plan(spec: GenerationSpec, model: StableDiffusion, served: Served, image: _Image | None) -> GenerationPlan:
+def _plan(spec: GenerationSpec, model: StableDiffusion, served: Served, image: InitImage | None) -> GenerationPlan:
     defaults = GenerationDefaults.model_validate(model.defaults)
     return GenerationPlan(
         prompt=spec.prompt,
@@ -244,31 +214,3 @@ def _check_ability(plan: GenerationPlan, model: StableDiffusion, problems: Probl
 
 def _have_same_modules(session: Session, one: UUID, other: UUID) -> bool:
     return base_models.modules_of(session, model_id=one) == base_models.modules_of(session, model_id=other)
-
-
-def _init_image(session: Session, spec: GenerationSpec, sent: SentPicture | None, tenant_id: UUID) -> _Image | None:
-    if sent is not None:
-        if sent.problem is not None:
-            raise sent.problem
-        return sent.image
-    return _earlier_image(session, spec.init_image, tenant_id) if spec.init_image is not None else None
-
-
-def _earlier_image(session: Session, image_id: str, tenant_id: UUID) -> _Image:
-    try:
-        image = artifacts.image_by_id(session, tenant_id=tenant_id, image_id=UUID(image_id))
-    except ValueError:
-        raise InvalidInput.of("init_image", "must be the id of an image, or a data: URL with base64") from None
-    if image is None:
-        raise InvalidInput.of("init_image", f"there is no image {image_id}")
-    return _Image(image.object_key, image_id)
-
-
-def _decode(url: str) -> bytes:
-    match = _DATA_URL.match(url)
-    if match is None:
-        raise InvalidInput.of("init_image", "must begin with data:image/png;base64, (or jpeg, webp)")
-    try:
-        return base64.b64decode(url[match.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput.of("init_image", "is not valid base64") from None

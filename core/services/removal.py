@@ -1,9 +1,12 @@
-"""Delete objects whose rows are gone."""
+"""Delete objects whose rows are gone, or never came."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.orm import Session
 
-from core.domain.errors import Unavailable
+from core.domain.errors import LorikeetError, Unavailable
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 
@@ -27,3 +30,20 @@ def remove(store: ObjectStore, *, prefix: str) -> None:
         delete_all(store, prefix=prefix)
     except Unavailable as error:
         _log.warning("objects_left_behind", prefix=prefix, error=error.message)
+
+
+@contextmanager
+def removed_if_refused(store: ObjectStore, *, prefix: str | None) -> Iterator[None]:
+    """Delete what was stored for a request, if anything, where the block around its transaction refuses it.
+
+    An outage refuses nothing: the commit may have taken effect, and its rows name the objects. They stay; if there are
+    no such rows, the sweep of orphans takes them.
+    """
+    try:
+        yield
+    except Unavailable:
+        raise
+    except LorikeetError:
+        if prefix is not None:
+            remove(store, prefix=prefix)
+        raise

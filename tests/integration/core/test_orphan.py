@@ -71,8 +71,8 @@ def test_what_others_put_into_the_bucket_stays(bench: JobBench, shelf: ObjectSto
 
 
 def test_a_picture_that_jobs_begin_with_stays_while_there_is_one(bench: JobBench, shelf: ObjectStore) -> None:
-    used = object_key.init_image(tenant_id=bench.tenant_id, sha256="a" * 64)
-    unused = object_key.init_image(tenant_id=bench.tenant_id, sha256="b" * 64)
+    used = object_key.init_image(tenant_id=bench.tenant_id, folder="f", sha256="a" * 64)
+    unused = object_key.init_image(tenant_id=bench.tenant_id, folder="f", sha256="b" * 64)
     put(shelf, used, unused)
     bench.submit(plan={"init_image_key": used})
     assert swept(bench, shelf) == [unused]
@@ -166,7 +166,7 @@ def test_a_bucket_of_another_database_is_left_alone(bench: JobBench, shelf: Obje
 def test_a_bucket_that_does_not_say_whose_it_is_is_claimed_where_most_of_it_is_known(
     bench: JobBench, store: ObjectStore
 ) -> None:
-    keys = [object_key.init_image(tenant_id=bench.tenant_id, sha256=letter * 64) for letter in "abc"]
+    keys = [object_key.init_image(tenant_id=bench.tenant_id, folder="f", sha256=letter * 64) for letter in "abc"]
     put(store, *keys)
     bench.submit(plan={"init_image_key": keys[0]})
     with pytest.raises(Conflict, match="Most files"):
@@ -177,7 +177,7 @@ def test_a_bucket_that_does_not_say_whose_it_is_is_claimed_where_most_of_it_is_k
 
 
 def test_what_was_put_there_again_meanwhile_stays(bench: JobBench, shelf: ObjectStore) -> None:
-    key = object_key.init_image(tenant_id=bench.tenant_id, sha256="a" * 64)
+    key = object_key.init_image(tenant_id=bench.tenant_id, folder="f", sha256="a" * 64)
     put(shelf, key)
     assert not _remove_if_old(shelf, key, datetime.now(UTC) - timedelta(hours=1))
     assert left(shelf) == {key}
