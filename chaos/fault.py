@@ -63,22 +63,31 @@ def drain(kind: str, plant: Plant, random: Random) -> None:
 
 
 def at_point(point: Point, fate: Fate, plant: Plant, _: Random) -> None:
-    """Let the next worker that passes a point meet its fate; one that froze is thawed as a zombie.
+    """Let one worker that passes a point meet its fate; one that froze is thawed as a zombie.
 
     Raises:
-        Missed: none passed it.
+        Missed: none passed it, or what froze was ended by something else.
     """
-    plant.points.arm(point, fate)
+    trap = plant.points.arm(point, fate)
     deadline = time.monotonic() + _POINT_PATIENCE_SECONDS
-    while plant.points.is_armed(point):
-        if time.monotonic() > deadline:
-            plant.points.disarm(point)
-            raise Missed
+    while trap.is_set and time.monotonic() < deadline:
         time.sleep(_GLANCE_SECONDS)
+    if trap.lift():
+        raise Missed
     if fate is Fate.FREEZE:
+        _thaw(plant, trap.victim)
+
+
+def _thaw(plant: Plant, group: int) -> None:
+    """Let a frozen worker go on once its leases have run out; nothing else harms it, or wakes it, until then."""
+    post = next((post for post in plant.posts("worker") if post.pid == group), None)
+    if post is None:
+        raise Missed
+    with post.lock:
+        if post.pid != group:
+            raise Missed
         time.sleep(LEASE_SECONDS * 1.5)
-        for post in plant.posts("worker"):
-            post.send(signal.SIGCONT)
+        post.send(signal.SIGCONT)
 
 
 @contextmanager

@@ -59,14 +59,15 @@ def main(given: Sequence[str] | None = None) -> None:
         Random(seed).shuffle(words)
         counts = {name: count for name, count in SLICE.items() if name.partition(":")[0] in _KINDS}
         with ThreadPoolExecutor(1) as fate, ThreadPoolExecutor(_WRITERS) as writers:
-            happened = fate.submit(cause, plant, plan(counts, seconds=asked.seconds, seed=seed))
+            happening = fate.submit(cause, plant, plan(counts, seconds=asked.seconds, seed=seed))
             for each in [writers.submit(_say, plant, community, user) for community, user in words]:
                 each.result()
-            faults = sum(happened.result().values())
+            happened = happening.result()
         heal(plant)
         updates, exact = count(plant, expected=expected, threshold=asked.threshold)
-    print(f"{faults} faults; {updates} updates, {exact} of them counted each of {asked.threshold} users once")
-    sys.exit(0 if updates == exact == expected else 1)
+    print(f"{sum(happened.values())} of {sum(counts.values())} faults; {updates} updates")
+    print(f"{exact} of them counted each of {asked.threshold} users once")
+    sys.exit(0 if updates == exact == expected and happened == counts else 1)
 
 
 def found(plant: Plant, number: int, *, threshold: int) -> Community:

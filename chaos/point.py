@@ -1,11 +1,15 @@
 """Named points in a worker's work at which it can die, freeze, or find its disk full.
 
-A point is armed by a file of its name that holds what is to happen; the first to pass the point takes the file.
+A trap at a point is a file in the point's folder that holds what is to happen; whoever passes the point takes the
+oldest, so that each trap is met once and each passing meets one.
 """
 
 import errno
 import os
 import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
@@ -40,37 +44,69 @@ class Fate(StrEnum):
     DISK_FULL = "disk full"
 
 
+@dataclass(frozen=True)
+class Trap:
+    """One fate that waits at a point. Its file is moved to `met` by whoever meets it."""
+
+    path: Path
+    met: Path
+
+    @property
+    def is_set(self) -> bool:
+        """Whether nobody has met it yet."""
+        return self.path.exists()
+
+    @property
+    def victim(self) -> int:
+        """The process group that met it."""
+        [found] = self.met.glob(f"{self.path.name}:*")
+        return int(found.name.rpartition(":")[2])
+
+    def lift(self) -> bool:
+        """Take it away; whether it was still there."""
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
 class Points:
-    """The points of one process, armed through a folder."""
+    """The points of one process, at which others set traps through a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._met = folder / "met"
 
-    def arm(self, point: Point, fate: Fate) -> None:
-        """The next to pass the point meets this fate."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def arm(self, point: Point, fate: Fate) -> Trap:
+        """One more passing of the point meets this fate."""
+        for folder in (self._folder / point, self._met):
+            folder.mkdir(parents=True, exist_ok=True)
         draft = self._folder / uuid4().hex
         draft.write_text(fate)
-        draft.rename(self._folder / point)
-
-    def is_armed(self, point: Point) -> bool:
-        """Whether nobody has passed it since."""
-        return (self._folder / point).exists()
+        trap = Trap(self._folder / point / f"{time.time_ns()}-{draft.name}", self._met)
+        draft.rename(trap.path)
+        return trap
 
     def disarm(self, point: Point) -> None:
         """Nothing happens at the point any more."""
-        (self._folder / point).unlink(missing_ok=True)
+        for trap in self._at(point):
+            trap.lift()
 
     def take(self, point: Point) -> Fate | None:
         """What happens to this passing of the point; it then happens to no other."""
-        mine = self._folder / uuid4().hex
-        try:
-            (self._folder / point).rename(mine)
-        except FileNotFoundError:
-            return None
-        fate = Fate(mine.read_text())
-        mine.unlink()
-        return fate
+        for trap in self._at(point):
+            mine = self._met / f"{trap.path.name}:{os.getpgrp()}"
+            try:
+                trap.path.rename(mine)
+            except FileNotFoundError:
+                continue  # somebody else passed at the same time
+            return Fate(mine.read_text())
+        return None
+
+    def _at(self, point: Point) -> Iterator[Trap]:
+        """The oldest first."""
+        return (Trap(path, self._met) for path in sorted((self._folder / point).glob("*")))
 
     def reach(self, point: Point) -> None:
         """Meet what is armed here.

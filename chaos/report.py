@@ -26,12 +26,16 @@ class Death:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`recovery_seconds` are from a worker's death until each job that it held runs again."""
+    """`planned` is how often each fault was to come, `faults` how often it happened.
+
+    `recovery_seconds` are from a worker's death until each job that it held runs again.
+    """
 
     command: str
     seed: int
     seconds: float
     machine: Mapping[str, Any]
+    planned: Mapping[str, int]
     faults: Mapping[str, int]
     deaths: Mapping[str, int]
     accepted: int
@@ -46,7 +50,14 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        return not any(self.broken.values())
+        """Whether every promise was kept, whatever was planned happening."""
+        return not any(self.broken.values()) and not self.missing
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How much less often than planned a fault happened; without those that happened."""
+        found = {name: count - self.faults.get(name, 0) for name, count in self.planned.items()}
+        return {name: count for name, count in found.items() if count > 0}
 
 
 def recoveries(findings: Findings, deaths: Sequence[Death]) -> list[float]:
@@ -89,7 +100,10 @@ def lines_of(report: Report) -> Iterator[str]:
     """The report as Markdown."""
     yield f"`{report.command}`, seed {report.seed}, {report.seconds:.0f} s, on {report.machine.get('cpu', 'a machine')}"
     yield f"({report.machine.get('cores', '?')} cores).\n"
-    yield f"**{sum(report.faults.values())} faults, {report.accepted} accepted jobs.**\n"
+    planned, happened = sum(report.planned.values()), sum(report.faults.values())
+    yield f"**{happened} of {planned} faults, {report.accepted} accepted jobs.**\n"
+    if report.missing:
+        yield f"**Not shown, for it happened less often than planned: {', '.join(report.missing)}.**\n"
     yield "| promise | broken |\n|---|---|"
     for promise, count in report.broken.items():
         yield f"| {promise} | {count} |"
@@ -101,9 +115,9 @@ def lines_of(report: Report) -> Iterator[str]:
     if seconds["count"]:
         yield f"A job runs again {seconds['p50']:.1f} s (p50), {seconds['p99']:.1f} s (p99) after its worker's death."
     yield f"Share of the working time that was lost: {report.wasted_share:.1%}.\n"
-    yield "| fault | times |\n|---|---|"
-    for fault, count in sorted(report.faults.items()):
-        yield f"| {fault} | {count} |"
+    yield "| fault | planned | happened |\n|---|---|---|"
+    for fault, count in sorted(report.planned.items()):
+        yield f"| {fault} | {count} | {report.faults.get(fault, 0)} |"
     yield "\n| processes of ours that died | |\n|---|---|"
     for name, count in sorted(report.deaths.items()):
         yield f"| {name} | {count} |"

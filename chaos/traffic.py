@@ -3,6 +3,7 @@
 They do what docs ask of a client: an Idempotency-Key for each request, and after no answer, 429 or 503 the same again.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circl
 
 @dataclass(frozen=True)
 class Load:
-    """How much: `jobs` in all, over `seconds`, by so many clients at once."""
+    """How much: `jobs` over `seconds`, and on at that pace where it takes longer; by so many clients at once."""
 
     jobs: int
     seconds: float
@@ -55,24 +56,26 @@ class Traffic:
 
     @contextmanager
     def flowing(self, load: Load, *, is_endless: bool = False) -> Iterator[None]:
-        """Submit for as long as the block runs and, unless that `is_endless`, until everything was submitted."""
+        """Submit for as long as the block runs and, unless that `is_endless`, until `load.jobs` were submitted."""
         with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool:
-            stopped = threading.Event()
-            source = pool.submit(self._emit, pool, load, stopped)
+            enough, stopped = threading.Event(), threading.Event()
+            source = pool.submit(self._emit, pool, load, enough, stopped)
             try:
                 yield
                 if not is_endless:
-                    source.result()
+                    enough.wait()
             finally:
                 stopped.set()
             source.result()
 
-    def _emit(self, pool: ThreadPoolExecutor, load: Load, stopped: threading.Event) -> None:
+    def _emit(self, pool: ThreadPoolExecutor, load: Load, enough: threading.Event, stopped: threading.Event) -> None:
         began, errands = time.monotonic(), list[Future[None]]()
-        for number in range(load.jobs):
+        for number in itertools.count():
+            if number == load.jobs:
+                enough.set()
             due = began + load.seconds * number / load.jobs
             if stopped.wait(max(0.0, due - time.monotonic())):
-                return
+                break
             errands.append(pool.submit(self._serve_one, number))
         for errand in errands:
             errand.result()

@@ -109,9 +109,9 @@ def _drain(plant: Plant, random: Random) -> None:
 
 
 def _at(point: Point, plant: Plant, _: Random) -> None:
-    plant.points.arm(point, Fate.DIE_ALONE)
+    trap = plant.points.arm(point, Fate.DIE_ALONE)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while plant.points.is_armed(point):
+    while trap.is_set:
         if time.monotonic() > deadline:
             raise TimeoutError(f"No training came to the point '{point}'.")
         time.sleep(_GLANCE_SECONDS)

@@ -18,13 +18,34 @@ from tests.loop_bench import wait_until
 def test_an_armed_point_is_met_once(tmp_path: Path) -> None:
     points = Points(tmp_path)
     assert points.take(Point.CLAIMED) is None
-    points.arm(Point.CLAIMED, Fate.DIE)
-    assert points.is_armed(Point.CLAIMED)
+    trap = points.arm(Point.CLAIMED, Fate.DIE)
+    assert trap.is_set
     assert (points.take(Point.BEFORE_PUT), points.take(Point.CLAIMED), points.take(Point.CLAIMED)) == (
         None,
         Fate.DIE,
         None,
     )
+    assert not trap.is_set
+    assert trap.victim == os.getpgrp()
+
+
+def test_two_traps_at_a_point_are_met_by_two_that_pass_the_older_first(tmp_path: Path) -> None:
+    points = Points(tmp_path)
+    older, newer = points.arm(Point.BEFORE_PUT, Fate.DIE), points.arm(Point.BEFORE_PUT, Fate.FREEZE)
+    assert points.take(Point.BEFORE_PUT) is Fate.DIE
+    assert (older.is_set, newer.is_set) == (False, True)
+    assert points.take(Point.BEFORE_PUT) is Fate.FREEZE
+    assert points.take(Point.BEFORE_PUT) is None
+
+
+def test_a_trap_that_is_lifted_was_met_by_nobody(tmp_path: Path) -> None:
+    points = Points(tmp_path)
+    trap = points.arm(Point.BEFORE_PUT, Fate.DIE)
+    assert trap.lift()
+    assert points.take(Point.BEFORE_PUT) is None
+    met = points.arm(Point.BEFORE_PUT, Fate.DIE)
+    assert points.take(Point.BEFORE_PUT) is Fate.DIE
+    assert not met.lift()
 
 
 def test_of_many_that_pass_at_once_one_meets_it(tmp_path: Path) -> None:

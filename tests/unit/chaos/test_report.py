@@ -1,12 +1,14 @@
 """The report's figures, from courses made by hand."""
 
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from chaos.oracle import PROMISES, Broken, Findings
-from chaos.report import Death, recoveries, wasted_share
+from chaos.report import Death, Report, lines_of, recoveries, wasted_share
 from chaos.transition import Transition
 
 JOB = uuid4()
@@ -52,3 +54,20 @@ def test_promises_that_were_kept_are_counted_too() -> None:
     counts = Findings([], {}, [Broken(PROMISES[0], "x"), Broken(PROMISES[0], "y")]).count()
     assert list(counts) == list(PROMISES)
     assert list(counts.values()) == [2] + [0] * (len(PROMISES) - 1)
+
+
+def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
+    whole = report(planned={"a": 2, "b": 1}, faults={"a": 2, "b": 1})
+    assert whole.is_clean
+    assert not replace(whole, broken={PROMISES[0]: 1}).is_clean
+    short = replace(whole, faults={"a": 1, "b": 1})
+    assert (short.missing, short.is_clean) == ({"a": 1}, False)
+    assert "| a | 2 | 1 |" in lines_of(short)
+    assert any("2 of 3 faults" in line for line in lines_of(short))
+    assert replace(whole, faults={"b": 1}).missing == {"a": 2}
+
+
+def report(**changed: Any) -> Report:
+    nothing: dict[str, Any] = {field.name: {} for field in fields(Report)}
+    counts: dict[str, Any] = {"seed": 1, "seconds": 1.0, "accepted": 0, "refused_stale": 0, "wasted_share": 0.0}
+    return Report(**{**nothing, **counts, "command": "", "recovery_seconds": {"count": 0}, "how": [], **changed})
