@@ -173,16 +173,23 @@ def end_connections(plant: Plant, _: Random) -> None:
 
 
 def poison(prompt: str, plant: Plant, random: Random) -> None:
-    """Submit a picture that kills, or hangs, whatever draws it."""
-    headers = {"Authorization": f"Bearer {plant.key}", "Idempotency-Key": f"{random.getrandbits(128):x}"}
+    """Submit a picture that kills, or hangs, whatever draws it.
+
+    Raises:
+        Missed: it was not taken.
+    """
+    key = f"{random.getrandbits(128):x}"
+    headers = {"Authorization": f"Bearer {plant.key}", "Idempotency-Key": key}
     body = {"prompt": prompt}
     answer = until_settled(
         lambda api: httpx.post(f"{api}/api/generate", json=body, headers=headers, timeout=TRY_SECONDS, trust_env=False),
         plant.apis,
         random,
+        note=plant.journal.write,
     )
     if answer is None or not answer.is_success:
         raise Missed
+    plant.journal.write(event="accepted", job_id=answer.json()["id"], key=key)
 
 
 FAULTS: dict[str, Fault] = {

@@ -19,6 +19,8 @@ from secrets import randbits
 import httpx2 as httpx
 
 from chaos.ground import ground
+from chaos.log import said
+from chaos.oracle import own_errors
 from chaos.plant import Plant, Size
 from chaos.run import cause, heal
 from chaos.schedule import SLICE, plan
@@ -65,9 +67,11 @@ def main(given: Sequence[str] | None = None) -> None:
             happened = happening.result()
         heal(plant)
         updates, exact = count(plant, expected=expected, threshold=asked.threshold)
+        errors = list(own_errors(plant.journal.entries(), said(folder / "logs", by="api-*")))
     print(f"{sum(happened.values())} of {sum(counts.values())} faults; {updates} updates")
     print(f"{exact} of them counted each of {asked.threshold} users once")
-    sys.exit(0 if updates == exact == expected and happened == counts else 1)
+    print("\n".join([f"{len(errors)} answers of 500", *(error.how for error in errors)]))
+    sys.exit(0 if updates == exact == expected and happened == counts and not errors else 1)
 
 
 def found(plant: Plant, number: int, *, threshold: int) -> Community:
@@ -91,6 +95,7 @@ def _say(plant: Plant, community: Community, user: int) -> None:
         lambda api: httpx.post(f"{api}/api/feedback", json=word, headers=headers, timeout=TRY_SECONDS, trust_env=False),
         plant.apis,
         Random(user),
+        note=plant.journal.write,
     )
     if answer is None:
         raise TimeoutError("Feedback was not taken.")

@@ -12,6 +12,7 @@ class Journal:
     """Lines of JSON, synced one by one. Safe to share between threads."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("ab")
         self._lock = threading.Lock()
 
@@ -30,8 +31,7 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Every entry that was written whole."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    def entries(self) -> list[dict[str, Any]]:
+        """Every entry that was written whole."""
+        lines = self._path.read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines]

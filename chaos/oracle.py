@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -58,8 +58,14 @@ class Findings:
         return {promise: found[promise] for promise in PROMISES}
 
 
-def examine(connection: "psycopg.Connection[Any]", store: ObjectStore, journal: Sequence[Entry]) -> Findings:
-    """Every promise, once the system was left alone for long enough."""
+def examine(
+    connection: "psycopg.Connection[Any]",
+    store: ObjectStore,
+    journal: Sequence[Entry],
+    *,
+    api_log: Iterable[Entry] = (),
+) -> Findings:
+    """Every promise, once the system was left alone for long enough. `api_log` is all that the API ever logged."""
     jobs = _rows(connection, "SELECT * FROM job ORDER BY created_at")
     artifacts = _rows(connection, "SELECT * FROM artifact")
     transitions: dict[UUID, list[Transition]] = defaultdict(list)
@@ -67,6 +73,7 @@ def examine(connection: "psycopg.Connection[Any]", store: ObjectStore, journal: 
         transitions[each.job_id].append(each)
     broken = [
         *_of_journal(jobs, journal),
+        *own_errors(journal, api_log),
         *(each for job_id, course in transitions.items() for each in _of_course(job_id, course)),
         *_of_results(jobs, artifacts),
         *_of_files(artifacts, store),
@@ -89,9 +96,7 @@ def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broke
                 by_key[key].add(job_id)
             case {"event": "violation", "what": what}:
                 yield Broken(BROKEN_WORD, what)
-            case {"event": "refused", "status": int(code)} if code >= 500 and code != 503:
-                yield Broken(ERROR_500, f"{code}: {entry['body']}")
-            case {"event": "refused", "status": int(code)} if code not in (429, 503):
+            case {"event": "refused", "status": int(code)} if code not in (429, 503) and not _is_own_error(code):
                 yield Broken(BROKEN_WORD, f"{code}: {entry['body']}")
     for key, job_ids in by_key.items():
         if len(job_ids) > 1:
@@ -100,6 +105,22 @@ def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broke
             job = row.get(job_id)
             if job is None or job["status"] not in TERMINAL:
                 yield Broken(LOST, f"{job_id}: {_standing(job)}")
+
+
+def own_errors(journal: Iterable[Entry], api_log: Iterable[Entry]) -> Iterator[Broken]:
+    """Answers that say that the fault is the API's, by who was told and by the API's log, and errors logged there."""
+    for entry in journal:
+        if _is_own_error(entry.get("status")):
+            yield Broken(ERROR_500, f"{entry['status']}: {entry.get('body')}")
+    for entry in api_log:
+        if _is_own_error(entry.get("status")):
+            yield Broken(ERROR_500, f"{entry['status']}: {entry.get('method')} {entry.get('route')}, says the API")
+        if entry.get("level") in ("error", "critical"):
+            yield Broken(ERROR_500, f"{entry.get('event')}: {str(entry.get('exception'))[-500:]}")
+
+
+def _is_own_error(status: object) -> bool:
+    return isinstance(status, int) and status >= 500 and status != 503
 
 
 def _standing(job: Row | None) -> str:

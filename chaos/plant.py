@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from chaos.journal import Journal
 from chaos.mutation import Part
 from chaos.nursery import Nursery
 from chaos.old_version import go_back, start_old
@@ -84,7 +85,10 @@ class Post:
 
 
 class Plant:
-    """Owns a data folder and everything that runs over it, for as long as its block lasts."""
+    """Owns a data folder and everything that runs over it, for as long as its block lasts.
+
+    What the system's clients were told is in its `journal`, whoever they are.
+    """
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class Plant:
 
     def __enter__(self) -> "Plant":
         prepare(self.data)
+        self.journal = self._stack.enter_context(Journal(self.data / "journal.jsonl"))
         self._ledger = Ledger(self.data / "embedded.json")
         try:
             self._start()

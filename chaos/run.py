@@ -21,8 +21,8 @@ from chaos import report as reports
 from chaos import transition
 from chaos.fault import FAULTS, Missed
 from chaos.ground import ground
-from chaos.journal import Journal, read
 from chaos.lesson import make_lesson
+from chaos.log import said
 from chaos.mutation import Part
 from chaos.oracle import examine
 from chaos.plant import Plant
@@ -30,7 +30,7 @@ from chaos.point import Point
 from chaos.relay import NONE
 from chaos.report import Report
 from chaos.schedule import FULL, SLICE, Due, plan
-from chaos.traffic import Load, Traffic, journal_path
+from chaos.traffic import Load, Traffic
 from cli.client import Client
 from core.domain.job import TERMINAL
 from core.infra.object_store import ObjectStore
@@ -75,16 +75,15 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
     with Plant(data, without=without) as plant:
         with plant.connect() as connection:
             transition.install(connection)
-        with Journal(journal_path(data)) as journal:
-            teach(plant, journal, lessons=max(1, round(load.seconds / _LESSON_SECONDS)))
-            traffic = Traffic(plant.apis, plant.key, journal, seed=seed)
-            with traffic.flowing(load):
-                happened = cause(plant, schedule)
-            traffic.close()
+        teach(plant, lessons=max(1, round(load.seconds / _LESSON_SECONDS)))
+        traffic = Traffic(plant.apis, plant.key, plant.journal, seed=seed)
+        with traffic.flowing(load):
+            happened = cause(plant, schedule)
+        traffic.close()
         calm(plant)
-        entries = read(journal_path(data))
+        entries = plant.journal.entries()
         with plant.connect() as connection:
-            findings = examine(connection, ObjectStore(plant.direct), entries)
+            findings = examine(connection, ObjectStore(plant.direct), entries, api_log=said(data / "logs", by="api-*"))
         return Report(
             command=f"python -m chaos.run{f' --without {without}' if without else ''}",
             seed=seed,
@@ -96,7 +95,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
             ended=Counter(_ending(job) for job in findings.jobs),
             crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),
-            refused_stale=_count_in_logs(data / "logs", "ownership_lost"),
+            refused_stale=sum(each.get("event") == "ownership_lost" for each in said(data / "logs")),
             answers=reports.answers_of(entries),
             recovery_seconds=benches.quantiles(reports.recoveries(findings, plant.deaths)),
             wasted_share=reports.wasted_share(findings.transitions),
@@ -105,13 +104,13 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
         )
 
 
-def teach(plant: Plant, journal: Journal, *, lessons: int) -> None:
+def teach(plant: Plant, *, lessons: int) -> None:
     """Submit trainings, so that there are some to disturb for most of the time."""
     client = Client(plant.apis[0], plant.key)
     request = make_lesson(client, steps=_LESSON_STEPS)
     for seed in range(lessons):
         job = client.fine_tune(request | {"seed": seed})
-        journal.write(event="accepted", job_id=job["id"], key=f"lesson {seed}")
+        plant.journal.write(event="accepted", job_id=job["id"], key=f"lesson {seed}")
     client.close()
 
 
@@ -164,10 +163,6 @@ def calm(plant: Plant) -> None:
 def _ending(job: Mapping[str, object]) -> str:
     code = job["error_code"]
     return f"{job['status']} ({code})" if code else str(job["status"])
-
-
-def _count_in_logs(folder: Path, word: str) -> int:
-    return sum(log.read_text(errors="replace").count(f'"{word}"') for log in folder.glob("*.log"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -131,7 +130,7 @@ def until_settled(
     apis: Sequence[str],
     random: Random,
     *,
-    note: Callable[..., None] = lambda **_: None,
+    note: Callable[..., None],
 ) -> httpx.Response | None:
     """Ask one API or another until the answer settles it, as docs tell a client to; None where that never comes.
 
@@ -163,8 +162,3 @@ def make_request(random: Random) -> dict[str, Any]:
         "steps": random.choice((2, 4, 8, 40)),
         "num_images": random.choice((1, 1, 2)),
     }
-
-
-def journal_path(data: Path) -> Path:
-    """Where a run's journal is."""
-    return data / "journal.jsonl"

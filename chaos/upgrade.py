@@ -22,11 +22,10 @@ from typing import Any
 from bench.report import quantiles
 from chaos.balancer import Balancer
 from chaos.ground import ground
-from chaos.journal import Journal, read
 from chaos.old_version import work_tree
 from chaos.plant import Plant, Post
 from chaos.run import calm, teach
-from chaos.traffic import Load, Traffic, journal_path
+from chaos.traffic import Load, Traffic
 from cli.migration import migrate
 from cli.process import birth
 
@@ -123,15 +122,14 @@ def main(given: Sequence[str] | None = None) -> None:
     ):
         _await(lambda: len(balancer.ready) == len(plant.apis))
         upgrade = Upgrade(plant, balancer)
-        with Journal(journal_path(folder)) as journal:
-            teach(plant, journal, lessons=_LESSONS)
-            traffic = Traffic([balancer.url], plant.key, journal, seed=seed, keeps_connections=False)
-            with traffic.flowing(endless, is_endless=True):
-                upgrade.bring_up()
-                upgrade.go_on(asked.stops)
-            traffic.close()
+        teach(plant, lessons=_LESSONS)
+        traffic = Traffic([balancer.url], plant.key, plant.journal, seed=seed, keeps_connections=False)
+        with traffic.flowing(endless, is_endless=True):
+            upgrade.bring_up()
+            upgrade.go_on(asked.stops)
+        traffic.close()
         calm(plant)
-        is_fine = tell(upgrade, read(journal_path(folder)))
+        is_fine = tell(upgrade, plant.journal.entries())
     sys.exit(0 if is_fine else 1)
 
 

@@ -121,6 +121,21 @@ def test_what_clients_must_never_be_told_is_said(
     assert promise in broken(connection, store, accepted(done, key="key"), entry)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "answered", "status": 500, "level": "info"},
+        {"event": "request_failed_unexpectedly", "level": "error", "exception": "Traceback: oh"},
+    ],
+)
+def test_an_error_of_the_api_that_no_client_heard_of_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, event: dict[str, Any]
+) -> None:
+    usual = {"event": "answered", "status": 503, "level": "info"}
+    findings = examine(connection, store, [accepted(done)], api_log=[usual, event])
+    assert {promise for promise, count in findings.count().items() if count} == {ERROR_500}
+
+
 def test_every_promise_has_been_broken_here() -> None:
     said = {CHANGED, LOST, STALE, INCOMPLETE, CROSSED, DUPLICATED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD}
     assert said == set(PROMISES)
