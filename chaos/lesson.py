@@ -12,9 +12,13 @@ _SIDE = 64
 
 def make_lesson(client: Client, *, steps: int) -> dict[str, Any]:
     """Upload the pictures; the request."""
-    pictures = [Picture(f"{n}.png", _png(n), f"a black circle, number {n}") for n in range(4)]
-    dataset = client.create_dataset("circles", pictures)
+    dataset = client.create_dataset("circles", draw_circles(4))
     return {"dataset_id": dataset["id"], "name": "circles", "steps": steps, "rank": 4, "seed": 7}
+
+
+def draw_circles(count: int, *, first: int = 0) -> list[Picture]:
+    """Small pictures, each a little different."""
+    return [Picture(f"{n}.png", _png(n % 16), f"a black circle, number {n}") for n in range(first, first + count)]
 
 
 def _png(shift: int) -> bytes:

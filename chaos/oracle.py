@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 
 from chaos.poison import HANG, SEGFAULT
 from chaos.transition import Transition, read
+from core.domain.dataset import DatasetStatus
 from core.domain.errors import NotFound
 from core.domain.job import TERMINAL, TRANSITIONS, JobStatus
 from core.infra.object_store import ObjectStore
@@ -33,7 +34,7 @@ PROMISES = (
     "duplicated: ended more than once, or with more than one set of results",
     "stale: a result of a run that was not the last",
     "changed: a job that had ended went on",
-    "incomplete: a result without its file, or with another file",
+    "incomplete: a result or a dataset without its file, or with another file",
     "crossed: cancelled with results, or succeeded without",
     "spared: what kills its workers was not taken for poison",
     "unlawful: a change of state that does not exist",
@@ -42,6 +43,12 @@ PROMISES = (
 )
 _OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
 LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
+
+
+_IMAGES = """
+    SELECT dataset_image.object_key, dataset_image.sha256
+    FROM dataset_image JOIN dataset ON dataset.id = dataset_id WHERE status = 'ready'
+"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def examine(
     """Every promise, once the system was left alone for long enough. `api_log` is all that the API ever logged."""
     jobs = _rows(connection, "SELECT * FROM job ORDER BY created_at")
     artifacts = _rows(connection, "SELECT * FROM artifact")
+    datasets = _rows(connection, "SELECT * FROM dataset")
+    images = _rows(connection, _IMAGES)
     transitions: dict[UUID, list[Transition]] = defaultdict(list)
     for each in read(connection):
         transitions[each.job_id].append(each)
@@ -76,7 +85,8 @@ def examine(
         *own_errors(journal, api_log),
         *(each for job_id, course in transitions.items() for each in _of_course(job_id, course)),
         *_of_results(jobs, artifacts),
-        *_of_files(artifacts, store),
+        *_of_datasets(datasets, journal),
+        *_of_files([*artifacts, *images], store),
     ]
     return Findings(jobs, transitions, broken)
 
@@ -166,13 +176,22 @@ def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broke
                 yield Broken(DUPLICATED, f"{job['id']} has {len(found)} pictures of {wanted}")
 
 
-def _of_files(artifacts: Sequence[Row], store: ObjectStore) -> Iterator[Broken]:
-    """Each result's file is there, and is the one that was made."""
-    for artifact in artifacts:
+def _of_datasets(datasets: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broken]:
+    """Each dataset that a client was told of is there, and ready."""
+    status = {str(dataset["id"]): dataset["status"] for dataset in datasets}
+    for entry in journal:
+        match entry:
+            case {"event": "uploaded", "dataset_id": dataset_id} if status.get(dataset_id) != DatasetStatus.READY:
+                yield Broken(LOST, f"dataset {dataset_id}: {status.get(dataset_id, 'gone')}")
+
+
+def _of_files(rows: Sequence[Row], store: ObjectStore) -> Iterator[Broken]:
+    """Each file that a row names, a result's or a picture's of a dataset, is there, and is the one that was made."""
+    for row in rows:
         try:
-            content = store.get(artifact["object_key"])
+            content = store.get(row["object_key"])
         except NotFound:
-            yield Broken(INCOMPLETE, f"{artifact['object_key']} is gone")
+            yield Broken(INCOMPLETE, f"{row['object_key']} is gone")
             continue
-        if hashlib.sha256(content).hexdigest() != artifact["sha256"]:
-            yield Broken(INCOMPLETE, f"{artifact['object_key']} is another file")
+        if hashlib.sha256(content).hexdigest() != row["sha256"]:
+            yield Broken(INCOMPLETE, f"{row['object_key']} is another file")

@@ -27,6 +27,7 @@ class Death:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """`planned` is how often each fault was to come, `faults` how often it happened.
+    `cancels` are those that were asked for while the job was open. `datasets` are those that clients were told of.
 
     `recovery_seconds` are from a worker's death until each job that it held runs again.
     """
@@ -39,6 +40,8 @@ class Report:
     faults: Mapping[str, int]
     deaths: Mapping[str, int]
     accepted: int
+    cancels: int
+    datasets: int
     ended: Mapping[str, int]
     crashes_of_a_job: Mapping[int, int]
     refused_stale: int
@@ -109,6 +112,7 @@ def lines_of(report: Report) -> Iterator[str]:
         yield f"| {promise} | {count} |"
     ended = ", ".join(f"{count} {status}" for status, count in report.ended.items())
     yield f"\nJobs ended: {ended}. Completions of runs that had lost their claim, refused: {report.refused_stale}."
+    yield f"Cancels asked for while the job was open: {report.cancels}. Datasets uploaded: {report.datasets}."
     crashes = ", ".join(f"{times} times: {jobs}" for times, jobs in report.crashes_of_a_job.items())
     yield f"Runs of a job whose worker died, by job: {crashes}."
     seconds = report.recovery_seconds

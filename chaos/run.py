@@ -93,6 +93,8 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             faults=happened,
             deaths=Counter(death.name for death in plant.deaths),
             accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
+            cancels=sum(entry["event"] == "canceled" for entry in entries),
+            datasets=sum(entry["event"] == "uploaded" for entry in entries),
             ended=Counter(_ending(job) for job in findings.jobs),
             crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),
             refused_stale=sum(each.get("event") == "ownership_lost" for each in said(data / "logs")),

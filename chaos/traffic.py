@@ -1,4 +1,4 @@
-"""The clients: they submit jobs, send again what got no answer, cancel, look, and write down what they were told.
+"""The clients: they submit jobs and datasets, send again what got no answer, cancel, look, and write down all answers.
 
 They do what docs ask of a client: an Idempotency-Key for each request, and after no answer, 429 or 503 the same again.
 """
@@ -17,12 +17,13 @@ from uuid import UUID
 import httpx2 as httpx
 
 from chaos.journal import Journal
+from chaos.lesson import draw_circles
 from cli.client import TERMINAL
 
 PATIENCE_SECONDS = 300.0
 TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
-_CANCELED, _WATCHED, _DOUBLED = 0.2, 0.2, 0.1
+_CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.25, 0.2, 0.1, 0.1
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
 
 
@@ -89,9 +90,11 @@ class Traffic:
             again = self._submit(request, key, random)
             if again is not None and again["id"] != job["id"]:
                 self._journal.write(event="violation", what="one key gave two jobs", key=key)
+        if random.random() < _UPLOADED:
+            self._upload(number, random)
         if random.random() < _CANCELED:
             time.sleep(random.uniform(0.0, 2.0))
-            self._call("POST", f"/api/jobs/{job['id']}/cancel", random)
+            self._cancel(job["id"], random)
         elif random.random() < _WATCHED:
             self._watch(job["id"], random)
 
@@ -100,6 +103,23 @@ class Traffic:
         if job is not None:
             self._journal.write(event="accepted", job_id=job["id"], key=key)
         return job
+
+    def _upload(self, number: int, random: Random) -> None:
+        """A dataset of a picture or two, which nobody trains on."""
+        pictures = draw_circles(random.randint(1, 2), first=number)
+        files = [("images", (picture.name, picture.content)) for picture in pictures]
+        captions = [picture.caption for picture in pictures]
+        dataset = self._call(
+            "POST", "/api/datasets", random, data={"name": f"set {number}", "captions": captions}, files=files
+        )
+        if dataset is not None:
+            self._journal.write(event="uploaded", dataset_id=dataset["id"])
+
+    def _cancel(self, job_id: str, random: Random) -> None:
+        """Written down where it was asked in time: the job was still open."""
+        job = self._call("POST", f"/api/jobs/{job_id}/cancel", random)
+        if job is not None and job["status"] in ("canceling", "canceled"):
+            self._journal.write(event="canceled", job_id=job_id)
 
     def _watch(self, job_id: str, random: Random) -> None:
         """Look until the job has ended, and some times more: what ended stays as it is."""

@@ -121,6 +121,45 @@ def test_what_clients_must_never_be_told_is_said(
     assert promise in broken(connection, store, accepted(done, key="key"), entry)
 
 
+@pytest.fixture
+def dataset(connection: "psycopg.Connection[Any]", bench: JobBench, store: ObjectStore) -> UUID:
+    """Ready, of one picture."""
+    dataset_id, sha256 = uuid4(), hashlib.sha256(FILE).hexdigest()
+    store.put(f"dataset/{dataset_id}/{sha256}.png", FILE, content_type="image/png")
+    connection.execute(
+        "INSERT INTO dataset (id, tenant_id, name, status, digest) VALUES (%s, %s, 'a set', 'ready', %s)",
+        [dataset_id, bench.tenant_id, sha256],
+    )
+    connection.execute(
+        "INSERT INTO dataset_image (id, dataset_id, position, file_name, caption, object_key, sha256) "
+        "VALUES (%s, %s, 0, '0.png', 'a picture', %s, %s)",
+        [uuid4(), dataset_id, f"dataset/{dataset_id}/{sha256}.png", sha256],
+    )
+    return dataset_id
+
+
+def test_of_a_dataset_that_is_whole_nothing_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, dataset: UUID
+) -> None:
+    assert broken(connection, store, {"event": "uploaded", "dataset_id": str(dataset)}) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "promise"),
+    [
+        ("UPDATE dataset_image SET object_key = 'nowhere'", INCOMPLETE),
+        ("UPDATE dataset_image SET sha256 = repeat('0', 64)", INCOMPLETE),
+        ("UPDATE dataset SET status = 'open'", LOST),
+        ("DELETE FROM dataset_image; DELETE FROM dataset", LOST),
+    ],
+)
+def test_a_dataset_that_does_not_hold_what_it_names_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, dataset: UUID, statement: str, promise: str
+) -> None:
+    connection.execute(statement.encode())
+    assert promise in broken(connection, store, {"event": "uploaded", "dataset_id": str(dataset)})
+
+
 @pytest.mark.parametrize(
     "event",
     [

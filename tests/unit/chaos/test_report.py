@@ -69,5 +69,13 @@ def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
 
 def report(**changed: Any) -> Report:
     nothing: dict[str, Any] = {field.name: {} for field in fields(Report)}
-    counts: dict[str, Any] = {"seed": 1, "seconds": 1.0, "accepted": 0, "refused_stale": 0, "wasted_share": 0.0}
+    counts: dict[str, Any] = {
+        "seed": 1,
+        "seconds": 1.0,
+        "accepted": 0,
+        "cancels": 0,
+        "datasets": 0,
+        "refused_stale": 0,
+        "wasted_share": 0.0,
+    }
     return Report(**{**nothing, **counts, "command": "", "recovery_seconds": {"count": 0}, "how": [], **changed})
