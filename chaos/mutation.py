@@ -1,6 +1,6 @@
-"""Takes a part of the design out of a process, to show that the suite notices."""
+"""Takes a part of the design out of a process, and says by what the suite must notice it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from chaos.oracle import CHANGED, CROSSED, DUPLICATED, LOST, STALE, UNLAWFUL, Broken
 from core.domain.job import JobKind
 from core.infra.repository import job as jobs
 from core.infra.repository import lease as leases
@@ -22,6 +23,19 @@ class Part(StrEnum):
     FENCE = "fence"  # a run's writes name the job, and no claim epoch
     SWEEP = "sweep"  # nobody takes a job back whose worker died
     RING = "ring"  # nobody looks again for what waits: neither upkeep, which rings, nor the idle worker, which polls
+
+
+BREAKS: Mapping[Part, tuple[tuple[str, str], ...]] = {
+    Part.FENCE: ((STALE, ""), (CHANGED, ""), (UNLAWFUL, ""), (DUPLICATED, ""), (CROSSED, "")),
+    Part.SWEEP: ((LOST, "status running"),),
+    Part.RING: ((LOST, "status queued"),),
+}
+"""What is broken where a part is missing: any of these promises, in a way of which these words are said."""
+
+
+def noticed(part: Part, broken: Iterable[Broken]) -> list[Broken]:
+    """What was broken by the part's absence, and by nothing else."""
+    return [each for each in broken if any(each.promise == name and word in each.how for name, word in BREAKS[part])]
 
 
 def leave_out(part: Part) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from chaos.poison import HANG, SEGFAULT
+from chaos.poison import ENDS
 from chaos.transition import Transition, read
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import NotFound
@@ -37,14 +37,16 @@ PROMISES = (
     "incomplete: a result or a dataset without its file, or with another file",
     "crossed: cancelled with results, or succeeded without",
     "spared: what kills its workers was not taken for poison",
+    "failed: did not succeed, though nothing was wrong with it",
     "unlawful: a change of state that does not exist",
     "500: the API answered with an error of its own",
     "broken word: clients were told what does not fit",
 )
 _OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
-LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
+LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
 
 
+_POISONED = "poisoned"
 _IMAGES = """
     SELECT dataset_image.object_key, dataset_image.sha256
     FROM dataset_image JOIN dataset ON dataset.id = dataset_id WHERE status = 'ready'
@@ -58,6 +60,11 @@ class Findings:
     jobs: Sequence[Row]
     transitions: Mapping[UUID, Sequence[Transition]]
     broken: Sequence[Broken]
+
+    @property
+    def blamed(self) -> int:
+        """Innocent jobs that were taken for poison: their workers were killed by us, again and again."""
+        return sum(job["error_code"] == _POISONED and job["plan"].get("prompt") not in ENDS for job in self.jobs)
 
     def count(self) -> dict[str, int]:
         """How often each promise was broken; zeros too."""
@@ -84,6 +91,7 @@ def examine(
         *_of_journal(jobs, journal),
         *own_errors(journal, api_log),
         *(each for job_id, course in transitions.items() for each in _of_course(job_id, course)),
+        *_of_ends(jobs),
         *_of_results(jobs, artifacts),
         *_of_datasets(datasets, journal),
         *_of_files([*artifacts, *images], store),
@@ -155,6 +163,16 @@ def _of_course(job_id: UUID, course: Sequence[Transition]) -> Iterator[Broken]:
         yield Broken(UNLAWFUL, f"{job_id}: its epochs were {epochs}")
 
 
+def _of_ends(jobs: Sequence[Row]) -> Iterator[Broken]:
+    """What was meant to fail failed as it was meant to, and nothing else failed but what was taken for poison."""
+    for job in jobs:
+        code, meant = job["error_code"], ENDS.get(job["plan"].get("prompt"))
+        if meant and code != meant:
+            yield Broken(SPARED, f"{job['id']} is {job['status']} ({code}), and should have failed as {meant}")
+        elif not meant and job["status"] in (JobStatus.FAILED, JobStatus.EXPIRED) and code != _POISONED:
+            yield Broken(FAILED, f"{job['id']}: {code}, {job['error_message']}")
+
+
 def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broken]:
     """Each succeeded job has one set of results, of its last run; every other job has none."""
     of_job: dict[UUID, list[Row]] = defaultdict(list)
@@ -162,8 +180,6 @@ def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broke
         of_job[artifact["job_id"]].append(artifact)
     for job in jobs:
         found = of_job[job["id"]]
-        if job["plan"].get("prompt") in (SEGFAULT, HANG) and job["error_code"] != "poisoned":
-            yield Broken(SPARED, f"{job['id']} is {job['status']}")
         if any(artifact["claim_epoch"] != job["claim_epoch"] for artifact in found):
             yield Broken(STALE, f"{job['id']} is of epoch {job['claim_epoch']}")
         if found and job["status"] != JobStatus.SUCCEEDED:

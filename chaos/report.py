@@ -14,6 +14,8 @@ from chaos.oracle import Findings
 from chaos.transition import Transition
 from core.domain.job import TERMINAL
 
+_MOST_BLAMED_SHARE, _FEW_BLAMED = 0.05, 3
+
 
 @dataclass(frozen=True)
 class Death:
@@ -27,9 +29,11 @@ class Death:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """`planned` is how often each fault was to come, `faults` how often it happened.
-    `cancels` are those that were asked for while the job was open. `datasets` are those that clients were told of.
 
-    `recovery_seconds` are from a worker's death until each job that it held runs again.
+    `cancels` are those that were asked for while the job was open. `datasets` are those that clients were told of.
+    `recovery_seconds` are from a worker's death until each job that it held runs again. `blamed` are innocents that
+    were taken for poison. `without` is the part of the design that was left out, and `noticed` how often a promise was
+    broken that this part keeps.
     """
 
     command: str
@@ -48,13 +52,26 @@ class Report:
     answers: Mapping[str, int]
     recovery_seconds: Mapping[str, float]
     wasted_share: float
+    blamed: int
     broken: Mapping[str, int]
     how: Sequence[str]
+    without: str | None = None
+    noticed: int = 0
 
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept, whatever was planned happening."""
-        return not any(self.broken.values()) and not self.missing
+        return not any(self.broken.values()) and not self.missing and self.blamed <= self.most_blamed
+
+    @property
+    def is_as_meant(self) -> bool:
+        """Whether it is clean or, where a part of the design was left out, whether it was noticed by its own signs."""
+        return self.is_clean if self.without is None else self.noticed > 0
+
+    @property
+    def most_blamed(self) -> int:
+        """So many innocents may be taken for poison where workers are killed as often as here."""
+        return max(_FEW_BLAMED, int(_MOST_BLAMED_SHARE * self.accepted))
 
     @property
     def missing(self) -> dict[str, int]:
@@ -105,6 +122,8 @@ def lines_of(report: Report) -> Iterator[str]:
     yield f"({report.machine.get('cores', '?')} cores).\n"
     planned, happened = sum(report.planned.values()), sum(report.faults.values())
     yield f"**{happened} of {planned} faults, {report.accepted} accepted jobs.**\n"
+    if report.without:
+        yield f"**Without {report.without}, {report.noticed} times what it is there for was broken.**\n"
     if report.missing:
         yield f"**Not shown, for it happened less often than planned: {', '.join(report.missing)}.**\n"
     yield "| promise | broken |\n|---|---|"
@@ -113,6 +132,8 @@ def lines_of(report: Report) -> Iterator[str]:
     ended = ", ".join(f"{count} {status}" for status, count in report.ended.items())
     yield f"\nJobs ended: {ended}. Completions of runs that had lost their claim, refused: {report.refused_stale}."
     yield f"Cancels asked for while the job was open: {report.cancels}. Datasets uploaded: {report.datasets}."
+    yield f"Innocents whose workers were killed until they were taken for poison: {report.blamed}, at most"
+    yield f"{report.most_blamed} may be."
     crashes = ", ".join(f"{times} times: {jobs}" for times, jobs in report.crashes_of_a_job.items())
     yield f"Runs of a job whose worker died, by job: {crashes}."
     seconds = report.recovery_seconds

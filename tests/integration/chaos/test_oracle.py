@@ -16,6 +16,7 @@ from chaos.oracle import (
     CROSSED,
     DUPLICATED,
     ERROR_500,
+    FAILED,
     INCOMPLETE,
     LOST,
     PROMISES,
@@ -84,6 +85,8 @@ def test_of_kept_promises_nothing_is_said(
         ("DELETE FROM artifact", CROSSED),
         ("UPDATE job SET status = 'canceled'", CROSSED),
         ("UPDATE job SET plan = plan || '{\"prompt\": \"a segfault\"}'", SPARED),
+        ("UPDATE job SET status = 'failed', error_code = 'internal_error'", FAILED),
+        ("UPDATE job SET status = 'expired', error_code = 'deadline_passed'", FAILED),
         ("UPDATE job SET plan = '{\"num_images\": 0}'", DUPLICATED),
         ("UPDATE chaos_transition SET before = 'queued' WHERE after = 'succeeded'", UNLAWFUL),
         ("UPDATE chaos_transition SET epoch = 9 WHERE before IS NULL", UNLAWFUL),
@@ -119,6 +122,13 @@ def test_what_clients_must_never_be_told_is_said(
     connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, entry: dict[str, Any], promise: str
 ) -> None:
     assert promise in broken(connection, store, accepted(done, key="key"), entry)
+
+
+def test_an_innocent_that_was_taken_for_poison_is_no_broken_promise(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID
+) -> None:
+    connection.execute("DELETE FROM artifact; UPDATE job SET status = 'failed', error_code = 'poisoned'")
+    assert FAILED not in broken(connection, store, accepted(done))
 
 
 @pytest.fixture
@@ -176,5 +186,5 @@ def test_an_error_of_the_api_that_no_client_heard_of_is_said(
 
 
 def test_every_promise_has_been_broken_here() -> None:
-    said = {CHANGED, LOST, STALE, INCOMPLETE, CROSSED, DUPLICATED, SPARED, UNLAWFUL, ERROR_500, BROKEN_WORD}
+    said = {CHANGED, LOST, STALE, INCOMPLETE, CROSSED, DUPLICATED, SPARED, FAILED, UNLAWFUL, ERROR_500, BROKEN_WORD}
     assert said == set(PROMISES)

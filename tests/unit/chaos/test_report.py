@@ -1,13 +1,15 @@
 """The report's figures, from courses made by hand."""
 
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from chaos.oracle import PROMISES, Broken, Findings
+from chaos.mutation import Part, noticed
+from chaos.oracle import ERROR_500, LOST, PROMISES, UNLAWFUL, Broken, Findings
+from chaos.poison import SEGFAULT
 from chaos.report import Death, Report, lines_of, recoveries, wasted_share
 from chaos.transition import Transition
 
@@ -67,13 +69,48 @@ def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
     assert replace(whole, faults={"b": 1}).missing == {"a": 2}
 
 
+def test_innocents_may_be_blamed_now_and_then() -> None:
+    assert report(accepted=100, blamed=5).is_clean
+    assert not report(accepted=100, blamed=6).is_clean
+    assert report(accepted=1, blamed=3).is_clean
+
+
+def test_a_missing_part_has_to_be_noticed_by_what_it_is_there_for() -> None:
+    assert not report(without=Part.SWEEP, broken={PROMISES[0]: 1}, noticed=0).is_as_meant
+    assert report(without=Part.SWEEP, broken={PROMISES[0]: 1}, noticed=1).is_as_meant
+    assert not report(broken={PROMISES[0]: 1}).is_as_meant
+    assert report().is_as_meant
+
+
+@pytest.mark.parametrize(
+    ("broken", "part"),
+    [
+        (Broken(LOST, "x: kind generation, status running, claim_epoch 1"), Part.SWEEP),
+        (Broken(LOST, "x: kind generation, status queued, claim_epoch 0"), Part.RING),
+        (Broken(UNLAWFUL, "x: queued → succeeded"), Part.FENCE),
+        (Broken(ERROR_500, "500: oh"), None),
+    ],
+)
+def test_what_is_broken_says_which_part_is_missing(broken: Broken, part: Part | None) -> None:
+    assert [each for each in Part if noticed(each, [broken])] == [part] * (part is not None)
+
+
+def test_an_innocent_that_is_taken_for_poison_is_counted() -> None:
+    jobs = [
+        {"error_code": code, "plan": plan}
+        for code, plan in [("poisoned", {"prompt": SEGFAULT}), ("poisoned", {"prompt": "a star"}), (None, {})]
+    ]
+    assert Findings(jobs, {}, []).blamed == 1
+
+
 def report(**changed: Any) -> Report:
-    nothing: dict[str, Any] = {field.name: {} for field in fields(Report)}
+    nothing: dict[str, Any] = {field.name: {} for field in fields(Report) if field.default is MISSING}
     counts: dict[str, Any] = {
         "seed": 1,
         "seconds": 1.0,
         "accepted": 0,
         "cancels": 0,
+        "blamed": 0,
         "datasets": 0,
         "refused_stale": 0,
         "wasted_share": 0.0,
