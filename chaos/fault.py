@@ -1,28 +1,35 @@
 """Everything that happens to the system, by name: one function each, which returns once it is over.
 
-Each decides by the random numbers that it is given, so a seed tells what happens to whom.
+Each decides by the random numbers that it is given, so a seed tells what happens to whom. What happens to our own
+processes is here, what happens to those that they stand on is in `outage` and `doorbell`.
 """
 
-import shutil
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
-from uuid import UUID
 
 import httpx2 as httpx
-from redis import Redis
 
+from chaos.doorbell import forge, garble
+from chaos.outage import (
+    cut_at_commit,
+    cut_mid_way,
+    end_connections,
+    lose_queue,
+    pause_queue,
+    restart,
+    trouble,
+    wipe_queue,
+)
 from chaos.plant import LEASE_SECONDS, Plant
 from chaos.point import OF_GENERATION, OF_TRAINING, Fate, Point
-from chaos.poison import HANG, SEGFAULT
-from chaos.relay import NONE, Trouble
+from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
+from chaos.relay import Trouble
 from chaos.traffic import TRY_SECONDS, until_settled
-from core.domain.job import JobKind
-from core.domain.message import QUEUE_NAME
-from core.infra.task_queue import encode_doorbell
 
 Fault = Callable[[Plant, Random], None]
 
@@ -31,9 +38,8 @@ class Missed(Exception):
     """Nobody came by to whom it could have happened."""
 
 
-_POINT_PATIENCE_SECONDS = 20.0
+_POINT_PATIENCE_SECONDS = 30.0
 _DRAIN_SECONDS = 30.0
-_DOORBELLS = 50
 _GLANCE_SECONDS = 0.05
 _UNAVAILABLE = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -90,86 +96,31 @@ def _thaw(plant: Plant, group: int) -> None:
         post.send(signal.SIGCONT)
 
 
-@contextmanager
-def _trouble(plant: Plant, name: str, trouble: Trouble) -> Iterator[None]:
-    with plant.locks[name]:
-        plant.relays[name].suffer(trouble)
-        try:
-            yield
-        finally:
-            plant.relays[name].suffer(NONE)
+def kill_training(plant: Plant, random: Random) -> None:
+    """Kill -9 the process of a training alone, at some step of its work; the worker that it belongs to lives on.
+
+    Raises:
+        Missed: none was at work.
+    """
+    time.sleep(random.uniform(0.0, 2.0))
+    deadline = time.monotonic() + _POINT_PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        pid = _training_at_work(plant)
+        with suppress(ProcessLookupError):
+            if pid and os.getpgid(pid) in [post.pid for post in plant.posts("trainer")]:
+                os.kill(pid, signal.SIGKILL)
+                return
+        time.sleep(_GLANCE_SECONDS)
+    raise Missed
 
 
-def trouble(name: str, trouble: Trouble, seconds: tuple[float, float], plant: Plant, random: Random) -> None:
-    """Put a relay into trouble for a while."""
-    with _trouble(plant, name, trouble):
-        time.sleep(random.uniform(*seconds))
-
-
-def cut_mid_way(name: str, plant: Plant, random: Random) -> None:
-    """Cut a connection somewhere in what its client sends."""
-    plant.relays[name].cut_after(random.randrange(1, 20_000))
-
-
-def cut_at_commit(plant: Plant, _: Random) -> None:
-    """Cut a connection once COMMIT was passed on: whether it happened is unknown to who asked for it."""
-    plant.relays["postgres"].cut_at(b"COMMIT")
-
-
-def restart(name: str, number: signal.Signals, plant: Plant, random: Random) -> None:
-    """End a server by a signal, and start it again after a moment."""
-    with plant.locks[name]:
-        plant.kill_server(name, number)
-        time.sleep(random.uniform(0.0, 1.0))
-        plant.start_server(name)
-
-
-def lose_queue(plant: Plant, random: Random) -> None:
-    """Kill Redis and lose its file, so that it starts empty."""
-    with plant.locks["valkey"]:
-        plant.kill_server("valkey", signal.SIGKILL)
-        shutil.rmtree(plant.data / "valkey" / "appendonlydir", ignore_errors=True)
-        time.sleep(random.uniform(0.0, 1.0))
-        plant.start_server("valkey")
-
-
-def _to_queue(plant: Plant, say: Callable[[Redis], object]) -> None:
-    """Say something to Redis past the relay."""
-    with plant.locks["valkey"], Redis.from_url(plant.direct.redis_url) as redis:
-        say(redis)
-
-
-def wipe_queue(plant: Plant, _: Random) -> None:
-    """FLUSHALL."""
-    _to_queue(plant, lambda redis: redis.flushall())
-
-
-def pause_queue(plant: Plant, random: Random) -> None:
-    """CLIENT PAUSE: Redis takes everything, and answers later."""
-    _to_queue(plant, lambda redis: redis.client_pause(random.randrange(1000, 4000)))
-
-
-def forge_doorbells(plant: Plant, random: Random) -> None:
-    """Ring for jobs that are not there, for jobs that have ended, again and again, and with words of no meaning."""
+def _training_at_work(plant: Plant) -> int | None:
+    """The process of a training that has taken a step since it was claimed."""
     with plant.locks["postgres"], plant.connect() as connection:
-        known = [UUID(str(row[0])) for row in connection.execute("SELECT id FROM job ORDER BY random() LIMIT 20")]
-
-    def ring(redis: Redis) -> None:
-        for _ in range(_DOORBELLS):
-            kind = random.choice(list(JobKind))
-            job_id = random.choice([UUID(int=random.getrandbits(128), version=4), *known])
-            redis.lpush(QUEUE_NAME[kind], encode_doorbell(kind, job_id))
-
-    _to_queue(plant, ring)
-
-
-def end_connections(plant: Plant, _: Random) -> None:
-    """Postgres ends every connection of ours."""
-    with plant.locks["postgres"], plant.connect() as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'lorikeet' AND pid <> pg_backend_pid()"
-        )
+        row = connection.execute(
+            "SELECT worker_id FROM job WHERE kind = 'training' AND status = 'running' AND progress_at > claimed_at"
+        ).fetchone()
+    return int(str(row[0]).rpartition(":")[2]) if row else None
 
 
 def poison(prompt: str, plant: Plant, random: Random) -> None:
@@ -198,6 +149,8 @@ FAULTS: dict[str, Fault] = {
     "generation worker: SIGTERM": partial(drain, "worker"),
     "a picture that segfaults its worker": partial(poison, SEGFAULT),
     "a picture that hangs its worker": partial(poison, HANG),
+    "a picture whose worker the kernel kills for its memory": partial(poison, HUNGER),
+    "a picture that the device has no memory for": partial(poison, GREED),
     "training worker: kill -9": partial(kill, "trainer"),
     "training worker: SIGTERM": partial(drain, "trainer"),
     "API: kill -9": partial(kill, "api"),
@@ -209,14 +162,18 @@ FAULTS: dict[str, Fault] = {
     "generation worker: zombie at 'before a put'": partial(at_point, Point.BEFORE_PUT, Fate.FREEZE),
     "generation worker: zombie at 'after a put'": partial(at_point, Point.AFTER_PUT, Fate.FREEZE),
     **{f"training: kill -9 at '{point}'": partial(at_point, point, Fate.DIE_ALONE) for point in sorted(OF_TRAINING)},
+    "training: kill -9 of its process": kill_training,
     "training: disk full at a checkpoint": partial(at_point, Point.BEFORE_CHECKPOINT, Fate.DISK_FULL),
     "Redis: kill -9": partial(restart, "valkey", signal.SIGKILL),
     "Redis: kill -9, and its file is lost": lose_queue,
     "Redis: FLUSHALL": wipe_queue,
     "Redis: CLIENT PAUSE": pause_queue,
     "Redis: away": partial(trouble, "valkey", Trouble(refuses=True), (2.0, 8.0)),
+    "Redis: away for 20 s": partial(trouble, "valkey", Trouble(refuses=True), (20.0, 25.0)),
+    "Redis: away for a minute": partial(trouble, "valkey", Trouble(refuses=True), (60.0, 75.0)),
     "Redis: silent": partial(trouble, "valkey", Trouble(is_silent=True), (1.0, 4.0)),
-    "Redis: forged and doubled doorbells": forge_doorbells,
+    "Redis: forged and doubled doorbells": forge,
+    "Redis: doorbells of no meaning": garble,
     "Postgres: immediate restart": partial(restart, "postgres", signal.SIGQUIT),
     "Postgres: fast restart": partial(restart, "postgres", signal.SIGINT),
     "Postgres: all connections ended": end_connections,
@@ -225,6 +182,9 @@ FAULTS: dict[str, Fault] = {
     "Postgres: silent": partial(trouble, "postgres", Trouble(is_silent=True), (0.5, 3.0)),
     "Postgres: slow": partial(trouble, "postgres", Trouble(delay_seconds=0.05), (2.0, 4.0)),
     "S3: away": partial(trouble, "s3", Trouble(refuses=True), (1.0, 5.0)),
+    "S3: silent for longer than a lease": partial(
+        trouble, "s3", Trouble(is_silent=True), (LEASE_SECONDS * 1.3, LEASE_SECONDS * 2.5)
+    ),
     "S3: answers 503": partial(trouble, "s3", Trouble(answer=_UNAVAILABLE), (1.0, 5.0)),
     "S3: slow": partial(trouble, "s3", Trouble(delay_seconds=0.1), (2.0, 4.0)),
     "S3: cut mid-upload": partial(cut_mid_way, "s3"),

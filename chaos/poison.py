@@ -1,5 +1,5 @@
-"""Prompts of pictures that a worker under test cannot survive, and how the jobs of such must end."""
+"""Prompts of pictures that a worker under test cannot survive, or cannot draw, and how the jobs of such must end."""
 
-SEGFAULT, HANG = "a segfault", "a hang"
-ENDS = {SEGFAULT: "poisoned", HANG: "poisoned"}
+SEGFAULT, HANG, HUNGER, GREED = "a segfault", "a hang", "a hunger", "a greed"
+ENDS = {SEGFAULT: "poisoned", HANG: "poisoned", HUNGER: "poisoned", GREED: "out_of_memory"}
 """The error code by prompt."""

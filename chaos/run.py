@@ -11,10 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from secrets import randbits
+from typing import Any
 
 from bench import report as benches
 from chaos import report as reports
@@ -36,9 +37,9 @@ from core.domain.job import TERMINAL
 from core.infra.object_store import ObjectStore
 
 _CALM_SECONDS = 300.0
-_HANDS = 12
-_TRIES = 3
-_LESSON_SECONDS, _LESSON_STEPS = 300.0, 400
+_HANDS = 24
+_TRIES = 6
+_LESSON_STEPS = 200
 _GLANCE_SECONDS = 0.5
 
 
@@ -75,9 +76,9 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
     with Plant(data, without=without) as plant:
         with plant.connect() as connection:
             transition.install(connection)
-        teach(plant, lessons=max(1, round(load.seconds / _LESSON_SECONDS)))
+        lesson = prepare_lesson(plant)
         traffic = Traffic(plant.apis, plant.key, plant.journal, seed=seed)
-        with traffic.flowing(load):
+        with traffic.flowing(load, lesson=lesson):
             happened = cause(plant, schedule)
         traffic.close()
         calm(plant)
@@ -109,14 +110,10 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
         )
 
 
-def teach(plant: Plant, *, lessons: int) -> None:
-    """Submit trainings, so that there are some to disturb for most of the time."""
-    client = Client(plant.apis[0], plant.key)
-    request = make_lesson(client, steps=_LESSON_STEPS)
-    for seed in range(lessons):
-        job = client.fine_tune(request | {"seed": seed})
-        plant.journal.write(event="accepted", job_id=job["id"], key=f"lesson {seed}")
-    client.close()
+def prepare_lesson(plant: Plant) -> dict[str, Any]:
+    """What to ask for a training with; its pictures are there before anything happens."""
+    with closing(Client(plant.apis[0], plant.key)) as client:
+        return make_lesson(client, steps=_LESSON_STEPS)
 
 
 def cause(plant: Plant, schedule: Sequence[Due]) -> dict[str, int]:

@@ -55,11 +55,17 @@ class Traffic:
         self._http.close()
 
     @contextmanager
-    def flowing(self, load: Load, *, is_endless: bool = False) -> Iterator[None]:
-        """Submit for as long as the block runs and, unless that `is_endless`, until `load.jobs` were submitted."""
+    def flowing(
+        self, load: Load, *, is_endless: bool = False, lesson: Mapping[str, Any] | None = None
+    ) -> Iterator[None]:
+        """Submit for as long as the block runs and, unless that `is_endless`, until `load.jobs` were submitted.
+
+        With a `lesson` there is a training to disturb, too, at all times: one after the other.
+        """
         with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool:
             enough, stopped = threading.Event(), threading.Event()
             source = pool.submit(self._emit, pool, load, enough, stopped)
+            teacher = pool.submit(self._teach, lesson, stopped) if lesson else None
             try:
                 yield
                 if not is_endless:
@@ -67,6 +73,22 @@ class Traffic:
             finally:
                 stopped.set()
             source.result()
+            if teacher:
+                teacher.result()
+
+    def _teach(self, lesson: Mapping[str, Any], stopped: threading.Event) -> None:
+        for number in itertools.count():
+            random = Random(f"{self._seed}/lesson {number}")
+            key = str(UUID(int=random.getrandbits(128), version=4))
+            request = {**lesson, "seed": number}
+            job = self._call("POST", "/api/fine-tune", random, json=request, headers={"Idempotency-Key": key})
+            if job is None:
+                return
+            self._journal.write(event="accepted", job_id=job["id"], key=key)
+            while job is not None and job["status"] not in TERMINAL:
+                if stopped.wait(_PAUSE_SECONDS[1]):
+                    return
+                job = self._call("GET", f"/api/jobs/{job['id']}", random)
 
     def _emit(self, pool: ThreadPoolExecutor, load: Load, enough: threading.Event, stopped: threading.Event) -> None:
         began, errands = time.monotonic(), list[Future[None]]()

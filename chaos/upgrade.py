@@ -22,17 +22,19 @@ from typing import Any
 from bench.report import quantiles
 from chaos.balancer import Balancer
 from chaos.ground import ground
+from chaos.lesson import make_lesson
 from chaos.old_version import work_tree
 from chaos.plant import Plant, Post
-from chaos.run import calm, teach
+from chaos.run import calm
 from chaos.traffic import Load, Traffic
+from cli.client import Client
 from cli.migration import migrate
 from cli.process import birth
 
 _LONGEST_DRAIN_SECONDS = 30.0
 _PATIENCE_SECONDS = 180.0
 _GLANCE_SECONDS = 0.02
-_LESSONS = 3
+_LESSONS, _LESSON_STEPS = 3, 400
 _SHARES = {"worker": 0.6, "api": 0.2, "upkeep": 0.1, "trainer": 0.1}
 """Of the SIGTERMs, to the processes of each kind."""
 
@@ -131,6 +133,16 @@ def main(given: Sequence[str] | None = None) -> None:
         calm(plant)
         is_fine = tell(upgrade, plant.journal.entries())
     sys.exit(0 if is_fine else 1)
+
+
+def teach(plant: Plant, *, lessons: int) -> None:
+    """Submit trainings, so that there are some to disturb for most of the time."""
+    client = Client(plant.apis[0], plant.key)
+    request = make_lesson(client, steps=_LESSON_STEPS)
+    for seed in range(lessons):
+        job = client.fine_tune(request | {"seed": seed})
+        plant.journal.write(event="accepted", job_id=job["id"], key=f"lesson {seed}")
+    client.close()
 
 
 def tell(upgrade: Upgrade, journal: Sequence[dict[str, Any]]) -> bool:

@@ -14,11 +14,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
 from chaos.point import Point, Points, meet
-from chaos.poison import HANG, SEGFAULT
+from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
 from core.infra.object_store import ObjectStore
 from core.infra.repository import lease as leases
 from core.services import run as runs
@@ -106,6 +107,10 @@ def _around_pictures() -> None:
         def step(done: int, steps: int) -> None:
             if prompt == SEGFAULT:
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if prompt == HUNGER:
+                os.kill(os.getpid(), signal.SIGKILL)  # what the kernel does where memory has run out
+            if prompt == GREED:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
             while prompt == HANG:
                 time.sleep(1)
             on_step(done, steps)

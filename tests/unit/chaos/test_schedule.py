@@ -1,6 +1,7 @@
 """The schedule: told by its seed, and of faults that exist."""
 
 from chaos.fault import FAULTS
+from chaos.point import OF_GENERATION, OF_TRAINING
 from chaos.schedule import FULL, SLICE, plan
 
 
@@ -31,3 +32,9 @@ def test_the_numbers_are_those_that_are_promised() -> None:
     assert sum(FULL[f"Redis: {how}"] for how in ("kill -9", "kill -9, and its file is lost", "FLUSHALL")) >= 200
     assert FULL["Postgres: immediate restart"] >= 100
     assert all(n >= 50 for name, n in FULL.items() if "kill -9 at" in name)
+    assert {f"training: kill -9 at '{point}'" for point in OF_TRAINING} <= SLICE.keys()
+    assert {f"generation worker: kill -9 at '{point}'" for point in OF_GENERATION} <= SLICE.keys()
+
+
+def test_every_fault_comes_before_a_release() -> None:
+    assert FULL.keys() == FAULTS.keys()

@@ -1,0 +1,56 @@
+"""Doorbells that nobody of ours has rung: forged ones, doubled ones, and such as mean nothing here."""
+
+import base64
+import json
+from random import Random
+from uuid import UUID, uuid4
+
+from redis import Redis
+
+from chaos.outage import to_queue
+from chaos.plant import Plant
+from core.domain.job import JobKind
+from core.domain.message import QUEUE_NAME
+from core.infra.task_queue import encode_doorbell
+
+_FORGED = 50
+
+
+def forge(plant: Plant, random: Random) -> None:
+    """Ring for jobs that are not there, for jobs that wait, for jobs that have ended, again and again."""
+    with plant.locks["postgres"], plant.connect() as connection:
+        known = [UUID(str(row[0])) for row in connection.execute("SELECT id FROM job ORDER BY random() LIMIT 20")]
+
+    def ring(redis: Redis) -> None:
+        for _ in range(_FORGED):
+            kind = random.choice(list(JobKind))
+            job_id = random.choice([UUID(int=random.getrandbits(128), version=4), *known])
+            redis.lpush(QUEUE_NAME[kind], encode_doorbell(kind, job_id))
+
+    to_queue(plant, ring)
+
+
+def garble(plant: Plant, random: Random) -> None:
+    """Ring in words that mean nothing here, of each sort once."""
+    kind = random.choice(list(JobKind))
+
+    def ring(redis: Redis) -> None:
+        for message in garbled(kind):
+            redis.lpush(QUEUE_NAME[kind], message)
+
+    to_queue(plant, ring)
+
+
+def garbled(kind: JobKind) -> list[str]:
+    """One of each sort: other arguments, a task that nobody has, a pickle."""
+    whole = json.loads(encode_doorbell(kind, uuid4()))
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return [
+        json.dumps(whole | {"body": _encoded([["too", "many"], {"nobody": 1}, embed])}),
+        json.dumps(whole | {"headers": whole["headers"] | {"task": "nobody.knows"}}),
+        json.dumps(whole | {"content-type": "application/x-python-serialize"}),
+    ]
+
+
+def _encoded(body: object) -> str:
+    return base64.b64encode(json.dumps(body).encode()).decode()
