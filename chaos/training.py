@@ -1,7 +1,8 @@
 """One training, killed again and again: `python -m chaos.training`. Its weights must be those of an undisturbed one.
 
-Kills come at random instants, at the named points of a checkpoint, of the training's own process and of its worker's
-whole group, and as SIGTERM; each once the run before has got to a checkpoint of its own.
+Every run of it ends by kill -9: of its worker's whole group or of its own process at a random instant, or of its own
+process at a named point of a checkpoint; or else by a SIGTERM, which comes beside the kills and is none of them. Each
+once the run has got to a checkpoint of its own.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from typing import Any
 
 import psycopg
 
+from chaos.fault import kill_training
 from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.plant import Plant, Post, Size
 from chaos.point import OF_TRAINING, Fate, Point
 from cli.client import Client, Job
 
-_STEPS_EACH = 30  # more than a run does between two kills
+_STEPS_EACH = 40  # more than a run does between two kills
 _GLANCE_SECONDS = 0.05
 _PATIENCE_SECONDS = 180.0
 
@@ -31,21 +33,23 @@ _PATIENCE_SECONDS = 180.0
 def main(given: Sequence[str] | None = None) -> None:
     """Train twice, once in peace; exit code 0 where the weights are the same, bit by bit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=200, help="kill -9s")
     parser.add_argument("--seed", type=int)
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
-    print(f"{asked.kills} kills; --seed {seed}", flush=True)
+    ways = draw_ways(asked.kills, Random(seed))
+    print(f"{asked.kills} times kill -9, {len(ways) - asked.kills} times SIGTERM; --seed {seed}", flush=True)
     with (
         ground() as folder,
         Plant(folder, size=Size(generation=1, training=1, api=1, upkeep=1)) as plant,
     ):
         client = Client(plant.apis[0], plant.key)
-        request = make_lesson(client, steps=asked.kills * _STEPS_EACH)
+        request = make_lesson(client, steps=len(ways) * _STEPS_EACH)
         undisturbed = client.finish(client.fine_tune(request))
         job = client.fine_tune(request)
-        happened = harm(plant, job, kills=asked.kills, random=Random(seed))
+        happened = harm(plant, job, ways=ways, random=Random(seed))
         done = client.finish(job)
+        killed = happened.total() - happened[_SIGTERM]
         print("\n".join(f"{count:>5}  {how}" for how, count in sorted(happened.items())), flush=True)
         same = _weights(client, done) == _weights(client, undisturbed)
         with plant.connect() as connection:
@@ -53,23 +57,31 @@ def main(given: Sequence[str] | None = None) -> None:
                 "SELECT claim_epoch, (SELECT count(*) FROM adapter WHERE job_id = job.id) FROM job WHERE id = %s",
                 [job["id"]],
             ).fetchall()
-    print(f"{epochs} runs, {adapters} adapter; the weights are {'the same, bit by bit' if same else 'NOT the same'}")
-    sys.exit(0 if same and adapters == 1 and sum(happened.values()) == asked.kills else 1)
+    print(f"{killed} times kill -9, {happened[_SIGTERM]} times SIGTERM; {epochs} runs, {adapters} adapter")
+    print(f"The weights are {'the same, bit by bit' if same else 'NOT the same'}.")
+    sys.exit(0 if same and adapters == 1 and killed == asked.kills and happened == Counter(ways) else 1)
 
 
-def harm(plant: Plant, job: Job, *, kills: int, random: Random) -> Counter[str]:
-    """Kill so many runs, each after a checkpoint that it made itself; how many in which way."""
+def draw_ways(kills: int, random: Random) -> list[str]:
+    """How each run is to end, in any order, until that are so many kill -9s."""
+    ways = list[str]()
+    while len(ways) - ways.count(_SIGTERM) < kills:
+        ways.append(random.choice(list(_WAYS)))
+    return ways
+
+
+def harm(plant: Plant, job: Job, *, ways: Sequence[str], random: Random) -> Counter[str]:
+    """End one run after the other, each after a checkpoint that it made itself; how many in which way."""
     happened: Counter[str] = Counter()
-    killed = 0
+    ended = 0
     with plant.connect() as connection:
-        for _ in range(kills):
-            epoch = _await_checkpoint(connection, job, after=killed)
+        for how in ways:
+            epoch = _await_checkpoint(connection, job, after=ended)
             if epoch is None:
                 break  # it is done
-            how, do = random.choice(_WAYS)
-            do(plant, random)
+            _WAYS[how](plant, random)
             happened[how] += 1
-            killed = epoch
+            ended = epoch
     return happened
 
 
@@ -117,11 +129,13 @@ def _at(point: Point, plant: Plant, _: Random) -> None:
         time.sleep(_GLANCE_SECONDS)
 
 
-_WAYS: list[tuple[str, Callable[[Plant, Random], None]]] = [
-    ("kill -9 of the worker's group", _kill_group),
-    ("SIGTERM", _drain),
-    *((f"kill -9 of the training at '{point}'", partial(_at, point)) for point in sorted(OF_TRAINING)),
-]
+_SIGTERM = "SIGTERM"
+_WAYS: dict[str, Callable[[Plant, Random], None]] = {
+    "kill -9 of the worker's group": _kill_group,
+    "kill -9 of the training at any instant": kill_training,
+    **{f"kill -9 of the training at '{point}'": partial(_at, point) for point in sorted(OF_TRAINING)},
+    _SIGTERM: _drain,
+}
 
 
 def _weights(client: Client, job: Job) -> bytes:
