@@ -118,7 +118,8 @@ def _training_at_work(plant: Plant) -> int | None:
     """The process of a training that has taken a step since it was claimed."""
     with plant.locks["postgres"], plant.connect() as connection:
         row = connection.execute(
-            "SELECT worker_id FROM job WHERE kind = 'training' AND status = 'running' AND progress_at > claimed_at"
+            "SELECT worker_id FROM job WHERE kind = 'training' AND status = 'running' "
+            "AND progress_step > 0 AND progress_at > claimed_at"
         ).fetchone()
     return int(str(row[0]).rpartition(":")[2]) if row else None
 

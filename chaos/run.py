@@ -38,7 +38,7 @@ from core.infra.object_store import ObjectStore
 
 _CALM_SECONDS = 300.0
 _HANDS = 24
-_TRIES = 6
+_PATIENCE_SECONDS = 600.0
 _LESSON_STEPS = 200
 _GLANCE_SECONDS = 0.5
 
@@ -131,9 +131,10 @@ def cause(plant: Plant, schedule: Sequence[Due]) -> dict[str, int]:
 
 def _let_happen(plant: Plant, due: Due) -> bool:
     """Whether it came to pass, at once or later."""
-    for attempt in range(_TRIES):
+    give_up_at, random = time.monotonic() + _PATIENCE_SECONDS, Random(due.seed)
+    while time.monotonic() < give_up_at:
         with suppress(Missed):
-            FAULTS[due.fault](plant, Random(f"{due.seed}/{attempt}"))
+            FAULTS[due.fault](plant, random)
             return True
     return False
 
