@@ -47,6 +47,9 @@ LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, UNLAWFUL,
 
 
 _POISONED = "poisoned"
+_FORESEEN = {"update_not_considered"}
+"""Errors that the API logs after an answer that it stands by: upkeep makes up for what did not come of it."""
+
 _IMAGES = """
     SELECT dataset_image.object_key, dataset_image.sha256
     FROM dataset_image JOIN dataset ON dataset.id = dataset_id WHERE status = 'ready'
@@ -133,7 +136,7 @@ def own_errors(journal: Iterable[Entry], api_log: Iterable[Entry]) -> Iterator[B
     for entry in api_log:
         if _is_own_error(entry.get("status")):
             yield Broken(ERROR_500, f"{entry['status']}: {entry.get('method')} {entry.get('route')}, says the API")
-        if entry.get("level") in ("error", "critical"):
+        if entry.get("level") in ("error", "critical") and entry.get("event") not in _FORESEEN:
             yield Broken(ERROR_500, f"{entry.get('event')}: {str(entry.get('exception'))[-500:]}")
 
 
