@@ -24,12 +24,13 @@ PATIENCE_SECONDS = 300.0
 TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
 _CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.25, 0.2, 0.1, 0.1
+_OVERTIME_PAUSE = 4  # times as long between two jobs: who waits for a last fault needs some, and no growing queue
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
 
 
 @dataclass(frozen=True)
 class Load:
-    """How much: `jobs` over `seconds`, and on at that pace where it takes longer; by so many clients at once."""
+    """How much: `jobs` over `seconds`, and on at a slower pace where it takes longer; by so many clients at once."""
 
     jobs: int
     seconds: float
@@ -95,7 +96,8 @@ class Traffic:
         for number in itertools.count():
             if number == load.jobs:
                 enough.set()
-            due = began + load.seconds * number / load.jobs
+            late = max(0, number - load.jobs)
+            due = began + load.seconds * (number + late * (_OVERTIME_PAUSE - 1)) / load.jobs
             if stopped.wait(max(0.0, due - time.monotonic())):
                 break
             errands.append(pool.submit(self._serve_one, number))
