@@ -96,7 +96,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
             cancels=sum(entry["event"] == "canceled" for entry in entries),
             datasets=sum(entry["event"] == "uploaded" for entry in entries),
-            ended=Counter(_ending(job) for job in findings.jobs),
+            ended=Counter(ending_of(job) for job in findings.jobs),
             crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),
             refused_stale=sum(each.get("event") == "ownership_lost" for each in said(data / "logs")),
             answers=reports.answers_of(entries),
@@ -163,7 +163,8 @@ def calm(plant: Plant) -> None:
             time.sleep(_GLANCE_SECONDS)
 
 
-def _ending(job: Mapping[str, object]) -> str:
+def ending_of(job: Mapping[str, object]) -> str:
+    """How a job ended, and why where it failed."""
     code = job["error_code"]
     return f"{job['status']} ({code})" if code else str(job["status"])
 

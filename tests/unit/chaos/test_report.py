@@ -1,7 +1,9 @@
 """The report's figures, from courses made by hand."""
 
+import json
 from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +12,8 @@ import pytest
 from chaos.mutation import Part, noticed
 from chaos.oracle import ERROR_500, LOST, PROMISES, UNLAWFUL, Broken, Findings
 from chaos.poison import SEGFAULT
-from chaos.report import Death, Report, lines_of, recoveries, wasted_share
+from chaos.report import Death, Report, lines_of, recoveries, wasted_share, write
+from chaos.run import ending_of
 from chaos.transition import Transition
 
 JOB = uuid4()
@@ -67,6 +70,15 @@ def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
     assert "| a | 2 | 1 |" in lines_of(short)
     assert any("2 of 3 faults" in line for line in lines_of(short))
     assert replace(whole, faults={"b": 1}).missing == {"a": 2}
+
+
+def test_it_is_written_as_a_page_and_as_figures(tmp_path: Path) -> None:
+    ended = {"status": "failed", "error_code": "poisoned"}
+    whole = report(ended={ending_of(ended): 1}, crashes_of_a_job={0: 2, 4: 1}, planned={"a": 2}, faults={"a": 2})
+    write(whole, tmp_path / "reports" / "full")
+    figures = json.loads((tmp_path / "reports" / "full.json").read_text())
+    assert (figures["ended"], figures["crashes_of_a_job"]) == ({"failed (poisoned)": 1}, {"0": 2, "4": 1})
+    assert "1 failed (poisoned)" in (tmp_path / "reports" / "full.md").read_text()
 
 
 def test_innocents_may_be_blamed_now_and_then() -> None:
