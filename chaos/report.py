@@ -4,7 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -156,5 +156,5 @@ def lines_of(report: Report) -> Iterator[str]:
 def write(report: Report, path: Path) -> None:
     """`path`.json and `path`.md."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(vars(report), indent=1) + "\n")
     path.with_suffix(".md").write_text("\n".join(lines_of(report)) + "\n")

@@ -1,6 +1,7 @@
 """The report's figures, from courses made by hand."""
 
 import json
+from collections import Counter
 from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,11 +75,16 @@ def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
 
 def test_it_is_written_as_a_page_and_as_figures(tmp_path: Path) -> None:
     ended = {"status": "failed", "error_code": "poisoned"}
-    whole = report(ended={ending_of(ended): 1}, crashes_of_a_job={0: 2, 4: 1}, planned={"a": 2}, faults={"a": 2})
+    whole = report(
+        ended=Counter([ending_of(ended)]), deaths=Counter(["api-0"]), crashes_of_a_job={0: 2, 4: 1}, planned={"a": 1}
+    )
     write(whole, tmp_path / "reports" / "full")
     figures = json.loads((tmp_path / "reports" / "full.json").read_text())
     assert (figures["ended"], figures["crashes_of_a_job"]) == ({"failed (poisoned)": 1}, {"0": 2, "4": 1})
-    assert "1 failed (poisoned)" in (tmp_path / "reports" / "full.md").read_text()
+    assert (figures["deaths"], figures["planned"]) == ({"api-0": 1}, {"a": 1})
+    page = (tmp_path / "reports" / "full.md").read_text()
+    assert "1 failed (poisoned)" in page
+    assert "| api-0 | 1 |" in page
 
 
 def test_innocents_may_be_blamed_now_and_then() -> None:
