@@ -18,6 +18,7 @@ from typing import Any
 
 from chaos.mutation import Part, leave_out
 from cli.environment import ROOT
+from cli.process import birth
 
 Main = Callable[[Sequence[str]], None]
 
@@ -62,7 +63,7 @@ class Nursery:
 
 def main() -> None:
     """Fork what is asked for until nobody asks any more; nothing of it is left then."""
-    mains, groups = _mains(), set()
+    mains, groups = _mains(), dict[int, str | None]()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness's affair
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the dead need no burial
     for line in sys.stdin.buffer:
@@ -70,12 +71,13 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _become(order, mains)
-        groups.add(pid)
+        groups[pid] = birth(pid)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
-    for group in groups:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+    for group, born in groups.items():
+        if born and birth(group) == born:  # an id comes again, and is somebody else's then
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 def _mains() -> dict[str, Main]:
