@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Callable, Sequence
 from random import Random
 from uuid import UUID, uuid4
 
@@ -31,19 +30,19 @@ def forge(plant: Plant, random: Random) -> None:
     to_queue(plant, ring)
 
 
-def garble(messages_of: Callable[[JobKind], Sequence[str]], plant: Plant, random: Random) -> None:
+def garble(plant: Plant, random: Random) -> None:
     """Ring in words that mean nothing here, of each sort once."""
     kind = random.choice(list(JobKind))
 
     def ring(redis: Redis) -> None:
-        for message in messages_of(kind):
+        for message in garbled(kind):
             redis.lpush(QUEUE_NAME[kind], message)
 
     to_queue(plant, ring)
 
 
-def strange(kind: JobKind) -> list[str]:
-    """Messages that are whole: other arguments, a task that nobody has, a pickle."""
+def garbled(kind: JobKind) -> list[str]:
+    """One of each sort: other arguments, a task that nobody has, a pickle."""
     whole = json.loads(encode_doorbell(kind, uuid4()))
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     return [
@@ -51,13 +50,6 @@ def strange(kind: JobKind) -> list[str]:
         json.dumps(whole | {"headers": whole["headers"] | {"task": "nobody.knows"}}),
         json.dumps(whole | {"content-type": "application/x-python-serialize"}),
     ]
-
-
-def unreadable(kind: JobKind) -> list[str]:
-    """No messages at all: no JSON, nothing in it, a list, no body, a body that is a word."""
-    whole = json.loads(encode_doorbell(kind, uuid4()))
-    broken = [json.dumps(whole | {"body": body}) for body in ("%%%", _encoded("a word"))]
-    return ["no JSON {", "{}", "[1, 2]", *broken]
 
 
 def _encoded(body: object) -> str:
