@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -20,6 +19,7 @@ from cli.standing import standing
 from core.domain.api_key import Scope
 from core.domain.base_model import BaseModelSpec, SourceKind, parse_source
 from core.domain.errors import LorikeetError
+from core.domain.limit import LIMIT_NAMES
 from core.infra.database import Database
 from core.infra.settings import Settings
 
@@ -179,8 +179,8 @@ def show_limits(tenant: TenantName = "default") -> None:
     with _opened() as (settings, database), database.transaction() as session:
         owner = tenants.find_tenant(session, name=tenant)
         found = limits.limits_of(session, tenant_id=owner.id, default=settings.limits)
-    for name, value in asdict(found).items():
-        console.print(f"{name}  {value:g}")
+    for name in LIMIT_NAMES:
+        console.print(f"{name}  {getattr(found, name):g}")
 
 
 @limit_app.command("set")
