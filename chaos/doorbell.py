@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable, Sequence
 from random import Random
 from uuid import UUID, uuid4
 
@@ -30,19 +31,19 @@ def forge(plant: Plant, random: Random) -> None:
     to_queue(plant, ring)
 
 
-def garble(plant: Plant, random: Random) -> None:
+def garble(messages_of: Callable[[JobKind], Sequence[str | bytes]], plant: Plant, random: Random) -> None:
     """Ring in words that mean nothing here, of each sort once."""
     kind = random.choice(list(JobKind))
 
     def ring(redis: Redis) -> None:
-        for message in garbled(kind):
+        for message in messages_of(kind):
             redis.lpush(QUEUE_NAME[kind], message)
 
     to_queue(plant, ring)
 
 
-def garbled(kind: JobKind) -> list[str]:
-    """One of each sort: other arguments, a task that nobody has, a pickle."""
+def strange(kind: JobKind) -> list[str]:
+    """Messages that are whole: other arguments, a task that nobody has, a pickle."""
     whole = json.loads(encode_doorbell(kind, uuid4()))
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     return [
@@ -50,6 +51,27 @@ def garbled(kind: JobKind) -> list[str]:
         json.dumps(whole | {"headers": whole["headers"] | {"task": "nobody.knows"}}),
         json.dumps(whole | {"content-type": "application/x-python-serialize"}),
     ]
+
+
+def unreadable(kind: JobKind) -> list[str | bytes]:
+    """No messages at all, or such as Celery can make no task of."""
+    whole = json.loads(encode_doorbell(kind, uuid4()))
+    parts: dict[str, list[object]] = {
+        "body": ["%%%", _encoded("a word"), _encoded(None), _encoded([[], {}]), 7, None],
+        "headers": [[], "a word", None, *_changed(whole["headers"], task=[], eta="soon", expires=[], timelimit=1)],
+        "properties": [
+            *([], "a word", None, {}),
+            *_changed(whole["properties"], delivery_tag=[], delivery_info=1, body_encoding=1),
+        ],
+    }
+    return [
+        *("no JSON {", "", b"\xff\xfe", "{}", "[1, 2]", "7", "null", "[" * 100_000),
+        *(json.dumps(whole | {part: instead}) for part, wrong in parts.items() for instead in wrong),
+    ]
+
+
+def _changed(part: dict[str, object], **changes: object) -> list[dict[str, object]]:
+    return [part | {name: value} for name, value in changes.items()]
 
 
 def _encoded(body: object) -> str:

@@ -14,7 +14,7 @@ from random import Random
 
 import httpx2 as httpx
 
-from chaos.doorbell import forge, garble
+from chaos.doorbell import forge, garble, strange, unreadable
 from chaos.outage import (
     cut_at_commit,
     cut_mid_way,
@@ -174,7 +174,8 @@ FAULTS: dict[str, Fault] = {
     "Redis: away for a minute": partial(trouble, "valkey", Trouble(refuses=True), (60.0, 75.0)),
     "Redis: silent": partial(trouble, "valkey", Trouble(is_silent=True), (1.0, 4.0)),
     "Redis: forged and doubled doorbells": forge,
-    "Redis: doorbells of no meaning": garble,
+    "Redis: doorbells of no meaning": partial(garble, strange),
+    "Redis: doorbells that nobody can read": partial(garble, unreadable),
     "Postgres: immediate restart": partial(restart, "postgres", signal.SIGQUIT),
     "Postgres: fast restart": partial(restart, "postgres", signal.SIGINT),
     "Postgres: all connections ended": end_connections,

@@ -40,6 +40,7 @@ SLICE: dict[str, int] = {
     "Redis: silent": 1,
     "Redis: forged and doubled doorbells": 6,
     "Redis: doorbells of no meaning": 2,
+    "Redis: doorbells that nobody can read": 1,
     "Postgres: immediate restart": 6,
     "Postgres: fast restart": 2,
     "Postgres: all connections ended": 4,

@@ -15,6 +15,7 @@ def make_celery(settings: Settings) -> Celery:
         accept_content=["json"],
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
+        broker_transport="core.infra.doorbell_ear:DoorbellTransport",
         broker_transport_options={
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
@@ -27,6 +28,8 @@ def make_celery(settings: Settings) -> Celery:
         task_publish_retry=False,
         task_serializer="json",
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_consumer="core.infra.doorbell_ear:DoorbellConsumer",
+        worker_enable_remote_control=False,  # nobody calls workers to order, and Redis would let anybody
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,

@@ -10,8 +10,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from redis import Redis
 
+from chaos.doorbell import strange, unreadable
 from core.domain.job import JobKind, JobStatus, WorkerKind
+from core.domain.message import QUEUE_NAME
 from core.infra.repository import worker as workers
 from core.infra.settings import Settings
 from tests.job_bench import JobBench
@@ -82,6 +85,22 @@ def test_a_doorbell_starts_the_work(bench: JobBench, start: Start) -> None:
     jobs = [bench.submit() for _ in range(5)]
     for job in jobs:
         wait_for(bench, job.id, JobStatus.SUCCEEDED)
+
+
+def test_doorbells_that_nobody_can_read_are_dropped_and_the_next_one_is_heard(
+    bench: JobBench, start: Start, settings: Settings
+) -> None:
+    worker = start(POLL_SECONDS="600")
+    wait_for_worker(bench)
+    with Redis.from_url(settings.redis_url) as redis:
+        for message in [*strange(JobKind.GENERATION), *unreadable(JobKind.GENERATION)]:
+            redis.lpush(QUEUE_NAME[JobKind.GENERATION], message)
+            wait_for(bench, bench.submit().id, JobStatus.SUCCEEDED)
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(30) == 0
+        assert not redis.llen(QUEUE_NAME[JobKind.GENERATION])
+        assert not redis.hlen("unacked")
 
 
 def test_without_redis_an_idle_worker_polls(bench: JobBench, start: Start) -> None:
