@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from random import Random
 
@@ -25,6 +24,7 @@ from chaos.outage import (
     trouble,
     wipe_queue,
 )
+from chaos.patience import came
 from chaos.plant import LEASE_SECONDS, Plant
 from chaos.point import OF_GENERATION, OF_TRAINING, Fate, Point
 from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
@@ -40,7 +40,6 @@ class Missed(Exception):
 
 _POINT_PATIENCE_SECONDS = 30.0
 _DRAIN_SECONDS = 30.0
-_GLANCE_SECONDS = 0.05
 _UNAVAILABLE = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -63,9 +62,7 @@ def drain(kind: str, plant: Plant, random: Random) -> None:
     with plant.one_of(kind, random) as post:
         pid = post.pid
         post.send(signal.SIGTERM)
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while post.pid == pid and post.is_alive and time.monotonic() < deadline:
-            time.sleep(_GLANCE_SECONDS)
+        came(lambda: post.pid != pid or not post.is_alive, within=_DRAIN_SECONDS)
 
 
 def at_point(point: Point, fate: Fate, plant: Plant, _: Random) -> None:
@@ -75,9 +72,7 @@ def at_point(point: Point, fate: Fate, plant: Plant, _: Random) -> None:
         Missed: none passed it, or what froze was ended by something else.
     """
     trap = plant.points.arm(point, fate)
-    deadline = time.monotonic() + _POINT_PATIENCE_SECONDS
-    while trap.is_set and time.monotonic() < deadline:
-        time.sleep(_GLANCE_SECONDS)
+    came(lambda: not trap.is_set, within=_POINT_PATIENCE_SECONDS)
     if trap.lift():
         raise Missed
     if fate is Fate.FREEZE:
@@ -103,15 +98,19 @@ def kill_training(plant: Plant, random: Random) -> None:
         Missed: none was at work.
     """
     time.sleep(random.uniform(0.0, 2.0))
-    deadline = time.monotonic() + _POINT_PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        pid = _training_at_work(plant)
-        with suppress(ProcessLookupError):
-            if pid and os.getpgid(pid) in [post.pid for post in plant.posts("trainer")]:
-                os.kill(pid, signal.SIGKILL)
-                return
-        time.sleep(_GLANCE_SECONDS)
-    raise Missed
+    if not came(partial(_has_killed_training, plant), within=_POINT_PATIENCE_SECONDS):
+        raise Missed
+
+
+def _has_killed_training(plant: Plant) -> bool:
+    pid = _training_at_work(plant)
+    try:
+        if not pid or os.getpgid(pid) not in [post.pid for post in plant.posts("trainer")]:
+            return False
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _training_at_work(plant: Plant) -> int | None:

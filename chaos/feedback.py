@@ -24,6 +24,7 @@ import httpx2 as httpx
 from chaos.ground import ground
 from chaos.log import said
 from chaos.oracle import own_errors
+from chaos.patience import came
 from chaos.plant import Plant, Size
 from chaos.run import cause, heal
 from chaos.schedule import SLICE, plan
@@ -39,7 +40,6 @@ _PATIENCE_SECONDS = 120.0
 _QUIET_SECONDS = 15.0  # upkeep looks at the policies many times meanwhile
 _STREAM_THRESHOLDS = 8
 _KINDS = ("API", "upkeep", "Postgres", "Redis")
-_GLANCE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,7 @@ def count(plant: Plant, *, expected: int, threshold: int) -> tuple[int, int, int
 
     Waits until no update can be missing, and then for one that should not come.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while _count(plant, threshold)[0] < expected and time.monotonic() < deadline:
-        time.sleep(_GLANCE_SECONDS)
+    came(lambda: _count(plant, threshold)[0] >= expected, within=_PATIENCE_SECONDS)
     time.sleep(_QUIET_SECONDS)
     return _count(plant, threshold)
 

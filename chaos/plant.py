@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from chaos.journal import Journal
 from chaos.mutation import Part
 from chaos.nursery import Nursery
 from chaos.old_version import go_back, start_old
+from chaos.patience import came
 from chaos.point import Points
 from chaos.relay import Relay
 from chaos.report import Death
@@ -203,14 +204,10 @@ class Plant:
             post.pid = start_old(post.command, old=post.old, environment=variables, log=log)
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
         for url in self._apis:
-            client = Client(url, self.key)
-            while not (client.is_ready() and client.models()[0]["status"] == "ready"):
-                if time.monotonic() > deadline:
+            with closing(Client(url, self.key)) as client:
+                if not came(partial(_is_ready, client), within=_START_SECONDS):
                     raise TimeoutError(f"The system did not start; see {self.data / 'logs'}.")
-                time.sleep(_GLANCE_SECONDS)
-            client.close()
 
     @property
     def apis(self) -> Sequence[str]:
@@ -245,3 +242,7 @@ class Plant:
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """A connection to Postgres past the relay, each statement a transaction."""
         return psycopg.connect(self.direct.database_url, autocommit=True)
+
+
+def _is_ready(client: Client) -> bool:
+    return client.is_ready() and client.models()[0]["status"] == "ready"

@@ -1,6 +1,5 @@
 """Words on one model that go on while its updates are in flight: each threshold is one update, what is over is none."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,12 +8,12 @@ from uuid import UUID
 
 import httpx2 as httpx
 
+from chaos.patience import came
 from chaos.plant import Plant
 from chaos.traffic import TRY_SECONDS, until_settled
 
 _WRITERS = 10
 _PATIENCE_SECONDS = 120.0
-_GLANCE_SECONDS = 0.2
 
 
 def flow(
@@ -66,8 +65,5 @@ def updates_of(plant: Plant, tenant_id: UUID) -> dict[UUID, bool]:
 
 
 def _await(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError("An update that was due did not start, or did not end.")
-        time.sleep(_GLANCE_SECONDS)
+    if not came(is_so, within=_PATIENCE_SECONDS):
+        raise TimeoutError("An update that was due did not start, or did not end.")

@@ -21,6 +21,7 @@ import psycopg
 from chaos.fault import kill_training
 from chaos.ground import ground
 from chaos.lesson import make_lesson
+from chaos.patience import came
 from chaos.plant import Plant, Post, Size
 from chaos.point import OF_TRAINING, Fate, Point
 from cli.client import Client, Job
@@ -122,11 +123,8 @@ def _drain(plant: Plant, random: Random) -> None:
 
 def _at(point: Point, plant: Plant, _: Random) -> None:
     trap = plant.points.arm(point, Fate.DIE_ALONE)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while trap.is_set:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"No training came to the point '{point}'.")
-        time.sleep(_GLANCE_SECONDS)
+    if not came(lambda: not trap.is_set, within=_PATIENCE_SECONDS):
+        raise TimeoutError(f"No training came to the point '{point}'.")
 
 
 _SIGTERM = "SIGTERM"

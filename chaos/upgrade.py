@@ -24,6 +24,7 @@ from chaos.balancer import Balancer
 from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.old_version import work_tree
+from chaos.patience import came
 from chaos.plant import Plant, Post
 from chaos.run import calm
 from chaos.traffic import Load, Traffic
@@ -33,7 +34,6 @@ from cli.process import birth
 
 _LONGEST_DRAIN_SECONDS = 30.0
 _PATIENCE_SECONDS = 180.0
-_GLANCE_SECONDS = 0.02
 _LESSONS, _LESSON_STEPS = 3, 400
 _SHARES = {"worker": 0.6, "api": 0.2, "upkeep": 0.1, "trainer": 0.1}
 """Of the SIGTERMs, to the processes of each kind."""
@@ -97,11 +97,8 @@ class Upgrade:
 
 
 def _await(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError("A process does not end, or does not come back.")
-        time.sleep(_GLANCE_SECONDS)
+    if not came(is_so, within=_PATIENCE_SECONDS):
+        raise TimeoutError("A process does not end, or does not come back.")
 
 
 def main(given: Sequence[str] | None = None) -> None:
