@@ -11,6 +11,9 @@ RUN /uv/bin/uv venv /venv && /uv/bin/uv pip install "torch==2.13.*" ${TORCH_ARGS
 RUN /uv/bin/uv pip install --no-deps --require-hashes -r /build/requirements.lock
 
 FROM ${PYTHON_IMAGE}
+ARG DEBIAN_PACKAGES=
+RUN [ -z "${DEBIAN_PACKAGES}" ] || { apt-get update && apt-get install --yes --no-install-recommends ${DEBIAN_PACKAGES} \
+    && rm -rf /var/lib/apt/lists/*; }
 RUN useradd --uid 1000 --create-home lorikeet && install -d -o lorikeet -g lorikeet /data
 COPY --from=build /venv /venv
 COPY . /app

@@ -82,8 +82,9 @@ class LoadOptions(Specification):
     """How a worker loads the model. `auto` takes bfloat16 or float16 on a CUDA device, float32 elsewhere.
 
     `attention` is the kernel that is tried first; where it cannot, another one does. On a CUDA device only, `compile`
-    has the repeated blocks of the denoiser compiled, which takes a minute or two at first, and `cuda_graphs` replays
-    calls where launching their kernels takes longer than running them.
+    has the repeated blocks of the denoiser compiled, which takes a minute or two at first and needs a C compiler (they
+    run as they are without one), and `cuda_graphs` replays calls where launching their kernels takes longer than
+    running them.
     """
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -96,12 +96,16 @@ def denoiser_name(pipeline: Pipeline) -> str:
     return "unet" if hasattr(pipeline, "unet") else "transformer"
 
 
-def compile_blocks(denoiser: Any, *, backend: str = "inductor") -> bool:
-    """Have the blocks compiled that a denoiser repeats, when they are first called; whether it has any."""
+def compile_blocks(denoiser: Any, *, backend: str | Callable[..., Any] = "inductor") -> bool:
+    """Have the blocks compiled that a denoiser repeats, when they are first called; whether it has any.
+
+    Where that fails, for want of a C compiler for one, they run as they are, and torch logs why.
+    """
     if not denoiser._repeated_blocks:
         return False
     # Each width, each kind of batch and each kind of what is worn is a form of its own; beyond 8 they would run plain.
     torch._dynamo.config.recompile_limit = max(_FORMS_OF_A_BLOCK, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.suppress_errors = True
     denoiser.compile_repeated_blocks(backend=backend)
     return True
 

@@ -21,12 +21,11 @@ SWAPS, ROWS = 50, (2, 3, 4)
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    limit = torch._dynamo.config.recompile_limit
     torch._dynamo.reset()
-    with torch.inference_mode():
+    known = torch._dynamo.config
+    with torch.inference_mode(), known.patch(recompile_limit=known.recompile_limit, suppress_errors=False):
         yield
     torch._dynamo.reset()
-    torch._dynamo.config.recompile_limit = limit
 
 
 @pytest.fixture
@@ -68,6 +67,26 @@ def test_fifty_swaps_compile_nothing_and_give_what_plain_blocks_give(
         draw(some(chance.choice(ROWS)))
         draw([()] * chance.choice(ROWS))
     assert counters["stats"]["unique_graphs"] == seen
+
+
+def test_blocks_that_cannot_be_compiled_run_plain(
+    sd: Pipeline, sd_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def no_compiler(*_: object) -> None:
+        tried.append(0)
+        raise RuntimeError("Failed to find C compiler.")
+
+    pipeline = load_pipeline(sd_folder, LoadOptions(), device="cpu")
+    assert compile_blocks(pipeline.unet, backend=no_compiler)
+    inputs = (torch.randn(2, 4, 16, 16), torch.full((2,), 500.0), torch.randn(2, 5, 32))
+    found, expected = (each.unet(*inputs, return_dict=False)[0] for each in (pipeline, sd))
+    assert found.equal(expected)
+    assert "Failed to find C compiler." in caplog.text
+    known = len(tried)
+    pipeline.unet(*inputs, return_dict=False)
+    assert len(tried) == known
 
 
 def test_a_denoiser_without_repeated_blocks_stays_as_it_is(sd3_folder: Path) -> None:
