@@ -45,11 +45,7 @@ PROMISES = (
 _OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
 LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
 
-
 _POISONED = "poisoned"
-_FORESEEN = {"update_not_considered"}
-"""Errors that the API logs after an answer that it stands by: upkeep makes up for what did not come of it."""
-
 _IMAGES = """
     SELECT dataset_image.object_key, dataset_image.sha256
     FROM dataset_image JOIN dataset ON dataset.id = dataset_id WHERE status = 'ready'
@@ -136,7 +132,7 @@ def own_errors(journal: Iterable[Entry], api_log: Iterable[Entry]) -> Iterator[B
     for entry in api_log:
         if _is_own_error(entry.get("status")):
             yield Broken(ERROR_500, f"{entry['status']}: {entry.get('method')} {entry.get('route')}, says the API")
-        if entry.get("level") in ("error", "critical") and entry.get("event") not in _FORESEEN:
+        if entry.get("level") in ("error", "critical"):
             yield Broken(ERROR_500, f"{entry.get('event')}: {str(entry.get('exception'))[-500:]}")
 
 

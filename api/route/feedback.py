@@ -13,6 +13,7 @@ from api.runtime import Runtime
 from api.view.feedback import FeedbackView, WithdrawalView, view, view_withdrawal
 from api.view.page import Page
 from core.domain.api_key import Scope
+from core.domain.errors import LorikeetError
 from core.domain.feedback import FeedbackSpec, UserRef
 from core.infra.table import UserFeedback
 from core.services import feedback as feedbacks
@@ -59,7 +60,9 @@ def _consider(runtime: Runtime, row: UserFeedback) -> None:
                 queue=runtime.queue,
                 settings=runtime.settings,
             )
-    except Exception:  # noqa: BLE001  # the feedback is kept, and the clockwork looks again
+    except LorikeetError as error:  # the feedback is kept, and the clockwork looks again
+        _log.warning("update_not_considered", model_id=str(row.stable_diffusion_id), error=error.message)
+    except Exception:  # noqa: BLE001  # likewise
         _log.exception("update_not_considered", model_id=str(row.stable_diffusion_id))
 
 

@@ -181,7 +181,7 @@ def test_an_error_of_the_api_that_no_client_heard_of_is_said(
     connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, event: dict[str, Any]
 ) -> None:
     usual = {"event": "answered", "status": 503, "level": "info"}
-    foreseen = {"event": "update_not_considered", "level": "error"}
+    foreseen = {"event": "update_not_considered", "level": "warning"}
     assert examine(connection, store, [accepted(done)], api_log=[usual, foreseen]).broken == []
     findings = examine(connection, store, [accepted(done)], api_log=[usual, event])
     assert {promise for promise, count in findings.count().items() if count} == {ERROR_500}
