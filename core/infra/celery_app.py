@@ -17,6 +17,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport="core.infra.doorbell_ear:DoorbellTransport",
         broker_transport_options={
+            "ack_emulation": False,  # a doorbell that is lost is rung again: nothing to keep of it in Redis
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
