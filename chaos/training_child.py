@@ -6,6 +6,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
 from chaos.point import Point, Points
 
 
@@ -32,7 +35,14 @@ def install(folder: Path) -> None:
 
     put_around(loop, "write_checkpoint", before=Point.BEFORE_CHECKPOINT, after=Point.CHECKPOINT_RENAMED)
     put_around(training_watch, "upload_checkpoint", after=Point.CHECKPOINT_UPLOADED)
-    put_around(trainings, "record_checkpoint", after=Point.CHECKPOINT_RECORDED)
+    record = trainings.record_checkpoint
+
+    @wraps(record)
+    def record_and_reach(session: Session, *given: Any, **named: Any) -> None:
+        record(session, *given, **named)
+        event.listen(session, "after_commit", lambda _: points.reach(Point.CHECKPOINT_RECORDED), once=True)
+
+    trainings.record_checkpoint = record_and_reach
 
 
 def main() -> None:
