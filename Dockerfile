@@ -12,6 +12,7 @@ RUN /uv/bin/uv pip install --no-deps --require-hashes -r /build/requirements.loc
 
 FROM ${PYTHON_IMAGE}
 ARG DEBIAN_PACKAGES=
+# hadolint ignore=DL3008 # whoever names packages names their versions, too, where they matter
 RUN [ -z "${DEBIAN_PACKAGES}" ] || { apt-get update && apt-get install --yes --no-install-recommends ${DEBIAN_PACKAGES} \
     && rm -rf /var/lib/apt/lists/*; }
 RUN useradd --uid 1000 --create-home lorikeet && install -d -o lorikeet -g lorikeet /data

@@ -23,6 +23,7 @@ from worker.training.state import TrainingState
 
 _log = logging.getLogger(__name__)
 B = TypeVar("B")
+_STEPS_TO_SHOW_A_GRADIENT = 4  # one alone may draw a timestep that weighs nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ def train(
         guide.restore(snapshot.guide)
     resumed_from = state.step
     started = kept_at = time.monotonic()
+    gradients = torch.zeros((), device=learner.device)
 
     def keep() -> None:
         journal.flush()  # a run that diverged must not be kept
@@ -102,8 +104,9 @@ def train(
             total += share.detach()
         norm = state.descend(max_gradient_norm=spec.max_gradient_norm)
 
-        if state.step == resumed_from + 1 and not norm:
-            raise JobFailure(f"Step {state.step} gave no gradient: the adapter cannot learn.")
+        gradients += norm
+        if state.step == resumed_from + _STEPS_TO_SHOW_A_GRADIENT and not gradients:
+            raise JobFailure(f"No step up to {state.step} gave a gradient: the adapter cannot learn.")
         journal.add(state.step, loss=total, gradient_norm=norm, learning_rate=rate)
         is_over = guide.follow(state.step, total)
         if run.plan.draws_samples_after(state.step):

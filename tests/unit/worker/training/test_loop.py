@@ -161,6 +161,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tmp_path: Pat
     assert all(int(path.name) < step for path in watcher.kept)
 
 
+def test_a_first_step_that_weighs_nothing_is_no_error(tmp_path: Path) -> None:
+    """As the last timestep does with zero terminal SNR, where the velocity is predicted and min-SNR weighs."""
+    plan = make_plan()
+    learner = make_learner(plan)
+    calls = iter(range(100))
+
+    def loss(denoiser: Denoiser, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        return FineTuningLoss(None)(denoiser, batch, generator) * (next(calls) > 0)
+
+    source = PictureSource(make_examples(tmp_path / "picture"), learner, plan)
+    report = train(learner, source, loss, run=make_run(plan, tmp_path), watch=Watcher())
+    assert report.steps == plan.spec.steps
+
+
 def test_a_loss_that_teaches_nothing_is_an_error(tmp_path: Path) -> None:
     plan = make_plan()
     learner = make_learner(plan)
@@ -172,7 +186,7 @@ def test_a_loss_that_teaches_nothing_is_an_error(tmp_path: Path) -> None:
         return value + 0 * sum(parameter.sum() for parameter in learner.parameters().values())
 
     source = PictureSource(make_examples(tmp_path / "picture"), learner, plan)
-    with pytest.raises(JobFailure, match="no gradient"):
+    with pytest.raises(JobFailure, match="gave a gradient"):
         train(learner, source, loss, run=make_run(plan, tmp_path), watch=Watcher())
 
 
