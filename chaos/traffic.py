@@ -23,7 +23,8 @@ from cli.client import TERMINAL
 PATIENCE_SECONDS = 300.0
 TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
-_CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.25, 0.2, 0.1, 0.1
+_CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.4, 0.2, 0.1, 0.1
+_CANCEL_WITHIN_SECONDS = 1.5  # about as long as a job is open on an idle machine
 _OVERTIME_PAUSE = 4  # times as long between two jobs: who waits for a last fault needs some, and no growing queue
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
 
@@ -117,7 +118,7 @@ class Traffic:
         if random.random() < _UPLOADED:
             self._upload(number, random)
         if random.random() < _CANCELED:
-            time.sleep(random.uniform(0.0, 2.0))
+            time.sleep(random.uniform(0.0, _CANCEL_WITHIN_SECONDS))
             self._cancel(job["id"], random)
         elif random.random() < _WATCHED:
             self._watch(job["id"], random)
