@@ -106,7 +106,7 @@ def train(
 
         gradients += norm
         if state.step == resumed_from + _STEPS_TO_SHOW_A_GRADIENT and not gradients:
-            raise JobFailure(f"No step up to {state.step} gave a gradient: the adapter cannot learn.")
+            raise JobFailure(f"All steps up to {state.step} gave no gradient: the adapter cannot learn.")
         journal.add(state.step, loss=total, gradient_norm=norm, learning_rate=rate)
         is_over = guide.follow(state.step, total)
         if run.plan.draws_samples_after(state.step):

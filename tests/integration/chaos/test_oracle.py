@@ -175,14 +175,15 @@ def test_a_dataset_that_does_not_hold_what_it_names_is_said(
     [
         {"event": "answered", "status": 500, "level": "info"},
         {"event": "request_failed_unexpectedly", "level": "error", "exception": "Traceback: oh"},
+        {"event": "update_not_considered", "level": "error", "exception": "Traceback: oh"},
     ],
 )
 def test_an_error_of_the_api_that_no_client_heard_of_is_said(
     connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, event: dict[str, Any]
 ) -> None:
     usual = {"event": "answered", "status": 503, "level": "info"}
-    foreseen = {"event": "update_not_considered", "level": "warning"}
-    assert examine(connection, store, [accepted(done)], api_log=[usual, foreseen]).broken == []
+    outage = {"event": "update_not_considered", "level": "warning"}
+    assert examine(connection, store, [accepted(done)], api_log=[usual, outage]).broken == []
     findings = examine(connection, store, [accepted(done)], api_log=[usual, event])
     assert {promise for promise, count in findings.count().items() if count} == {ERROR_500}
 

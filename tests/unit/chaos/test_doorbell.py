@@ -18,6 +18,6 @@ def test_what_is_strange_is_a_whole_message(kind: JobKind) -> None:
 @pytest.mark.parametrize("kind", JobKind)
 def test_what_nobody_can_read_comes_in_every_sort(kind: JobKind) -> None:
     messages = unreadable(kind)
-    assert len(set(messages)) == len(messages)
+    assert len(messages) == len(set(messages)) == 28
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(messages[0])

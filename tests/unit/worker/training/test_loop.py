@@ -186,7 +186,7 @@ def test_a_loss_that_teaches_nothing_is_an_error(tmp_path: Path) -> None:
         return value + 0 * sum(parameter.sum() for parameter in learner.parameters().values())
 
     source = PictureSource(make_examples(tmp_path / "picture"), learner, plan)
-    with pytest.raises(JobFailure, match="gave a gradient"):
+    with pytest.raises(JobFailure, match="no gradient"):
         train(learner, source, loss, run=make_run(plan, tmp_path), watch=Watcher())
 
 
