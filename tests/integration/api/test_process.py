@@ -7,17 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
+from sqlalchemy import select
 
 from cli.ledger import any_free_port
 from core.domain.api_key import make_key
 from core.infra.settings import Settings
+from core.infra.table import UserFeedback
 from tests.api_bench import Tenancy
 from tests.integration.api.test_dataset import PNG
 from tests.integration.worker.test_worker_process import ROOT, environment
@@ -107,6 +111,35 @@ def test_a_process_stays_small_while_it_works(process: Process, tenant: Tenancy)
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     [kilobytes] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
     assert kilobytes <= RESIDENT_MEGABYTES * 1024
+
+
+@pytest.mark.parametrize("process", [{"max_requests_per_minute": 300.0}], indirect=True)
+def test_of_a_flood_of_feedback_each_word_is_kept_or_refused(
+    process: Process, tenant: Tenancy, stranger: Tenancy
+) -> None:
+    tenant.register_model()
+    body = {"kind": "thumb", "image_id": tenant.draw(), "liked": True}
+    pool = httpx.Limits(max_connections=32)
+    with httpx.Client(base_url=process.url, limits=pool, timeout=60, trust_env=False) as client:
+
+        def say(number: int) -> httpx.Response:
+            word = body | {"user_ref": f"user-{number}"}
+            return client.post("/api/feedback", json=word, headers=tenant.headers)
+
+        with ThreadPoolExecutor(32) as callers:
+            answers = [callers.submit(say, number) for number in range(2_000)]
+            assert client.get("/api/jobs", headers=stranger.headers).status_code == httpx.codes.OK
+            statuses = Counter(answer.result().status_code for answer in answers)
+        refusals = [answer.result() for answer in answers if answer.result().status_code != httpx.codes.CREATED]
+    assert set(statuses) == {httpx.codes.CREATED, httpx.codes.TOO_MANY_REQUESTS}
+    assert statuses[httpx.codes.CREATED] >= 300
+    assert {refusal.json()["code"] for refusal in refusals} == {"too_many_requests"}
+    assert min(int(refusal.headers["Retry-After"]) for refusal in refusals) >= 1
+    with tenant.runtime.database.transaction() as session:
+        users = session.scalars(select(UserFeedback.user_ref)).all()
+    said = [number for number, answer in enumerate(answers) if answer.result().status_code == httpx.codes.CREATED]
+    assert sorted(users) == sorted(f"user-{number}" for number in said)
+    assert '"level": "error"' not in process.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
