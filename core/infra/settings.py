@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     A field's environment variable is its name in capitals.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     # Outside systems. No default: `lorikeet up` fills in its embedded servers, compose its services.
     database_url: str = Field(description="Postgres, as postgresql://user:password@host:port/name")

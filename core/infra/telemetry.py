@@ -18,9 +18,9 @@ def configure_logging(settings: Settings, *, process: str) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     console = settings.log_format == "console"
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    )
+    # By default it would show the values of a stack's variables, and so keys and prompts.
+    for_people = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: structlog.types.Processor = for_people if console else structlog.processors.JSONRenderer()
     last: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not console:
         last.append(structlog.processors.format_exc_info)
