@@ -75,7 +75,7 @@ def _limit(memory_bytes: int) -> None:
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NOFILE: 3,  # the ones it has: neither a file nor a socket can be opened
+        resource.RLIMIT_NOFILE: 0,  # what is open stays open, and nothing else opens
     }
     if sys.platform == "linux":  # elsewhere it is not kept, or refused
         limits[resource.RLIMIT_AS] = memory_bytes

@@ -111,7 +111,7 @@ def test_a_process_is_limited(pool: DecoderPool) -> None:
         (psutil.RLIMIT_AS, DecoderLimit().memory_bytes),
         (psutil.RLIMIT_FSIZE, 0),
         (psutil.RLIMIT_CORE, 0),
-        (psutil.RLIMIT_NOFILE, 3),
+        (psutil.RLIMIT_NOFILE, 0),
     ):
         assert process.rlimit(kind) == (limit, limit)
 

@@ -39,3 +39,23 @@ def test_the_program_ends_over_a_picture_that_takes_too_long_though_nobody_kills
         pipe(popen.stdin).write(b'{"size": 100, "max_pixels": 100, "max_kept_pixels": 100}\n')
         pipe(popen.stdin).flush()
         assert popen.wait(timeout=60) == -signal.SIGALRM
+
+
+INTRUDER = """
+import os, socket
+from core.infra import image_decoder
+
+image_decoder._limit(2**30)
+os.close(2)  # its place is free
+for attempt in (lambda: os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY), socket.socket, os.pipe):
+    try:
+        attempt()
+        print("opened")
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_who_takes_the_program_over_opens_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", INTRUDER], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["Too many open files"] * 3
