@@ -14,6 +14,7 @@ from core.domain.errors import InvalidInput
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 10_000
+_MAX_DIMENSIONS = 8
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 _CHUNK_BYTES = 2**20
 PREFIX_BYTES = 8
@@ -104,6 +105,8 @@ def _tensor(name: str, entry: Any, body: int) -> Tensor:
         raise _refused(f"has a broken entry for {label}")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _refused(f"holds {label} as {str(dtype)[:20]}; only {', '.join(ITEM_BYTES)} are weights of a LoRA")
+    if len(shape) > _MAX_DIMENSIONS:  # the product of many large numbers takes seconds
+        raise _refused(f"has a tensor of more than {_MAX_DIMENSIONS} dimensions, {label}")
     if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
         raise _refused(f"has a size for {label} that its shape does not give")
     return Tensor(name, dtype, shape, body + start, body + end)

@@ -56,6 +56,7 @@ def test_every_cut_is_refused() -> None:
         (with_header({"a": entry(shape=5)}, bytes(4)), "broken entry"),
         (with_header({"a": entry(shape=(-1,))}, bytes(4)), "broken entry"),
         (with_header({"a": entry(shape=(True,))}, bytes(4)), "broken entry"),
+        (with_header({"a": entry(shape=(1,) * 9)}, bytes(4)), "dimensions"),
         (with_header({"a": entry(offsets=(0.0, 4.0))}, bytes(4)), "broken entry"),
         (with_header({"a": entry(offsets=(0, 2**60))}, bytes(4)), "broken entry"),
         (with_header({"a": entry(dtype="I64", offsets=(0, 8))}, bytes(8)), "only F16, BF16, F32"),
