@@ -5,7 +5,7 @@ import json
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from core.domain.value import Specification, Text
 
@@ -28,10 +28,17 @@ Title = Annotated[Text, Field(min_length=1, max_length=200)]
 """What people call a dataset."""
 
 
-class UploadSpec(Specification):
-    """A picture that the client is going to upload."""
+def _last_part(path: str) -> str:
+    name = path.replace("\\", "/").rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise ValueError("must end in the name of a file")
+    return name
 
-    file_name: Annotated[Text, Field(min_length=1, max_length=255)]
+
+class UploadSpec(Specification):
+    """A picture that the client is going to upload. Of a path, only the name of the file is kept."""
+
+    file_name: Annotated[Text, Field(min_length=1, max_length=255), AfterValidator(_last_part)]
     caption: Caption = ""
 
 

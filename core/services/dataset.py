@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 from uuid import UUID, uuid4
 
@@ -56,7 +56,8 @@ def create(
     try:
         for position, picture in enumerate(pictures):
             with problems.gather(field=picture.field):
-                item = _store_picture(picture.file, picture.upload, dataset.id, settings=settings, store=store)
+                caption = picture.upload.caption
+                item = _store_picture(picture.file, caption, dataset.id, settings=settings, store=store)
                 items.append(item)
                 rows.append(_row(dataset.id, position, picture.upload, item))
         problems.raise_any()
@@ -78,13 +79,13 @@ def _check_any(rows: list[DatasetImage]) -> None:
 
 
 def _store_picture(
-    file: IO[bytes], upload: UploadSpec, dataset_id: UUID, *, settings: Settings, store: ObjectStore
+    file: IO[bytes], caption: str, dataset_id: UUID, *, settings: Settings, store: ObjectStore
 ) -> DatasetItem:
     checked = check_image(file, max_kept_pixels=settings.max_pixels)
     key = object_key.dataset_image(dataset_id=dataset_id, sha256=checked.sha256)
     store.put(key, checked.png, content_type="image/png")
     return DatasetItem(
-        object_key=key, sha256=checked.sha256, caption=upload.caption, width=checked.width, height=checked.height
+        object_key=key, sha256=checked.sha256, caption=caption, width=checked.width, height=checked.height
     )
 
 
@@ -92,7 +93,7 @@ def _row(dataset_id: UUID, position: int, upload: UploadSpec, item: DatasetItem)
     return DatasetImage(
         dataset_id=dataset_id,
         position=position,
-        file_name=PurePosixPath(upload.file_name.replace("\\", "/")).name,
+        file_name=upload.file_name,
         caption=item.caption,
         object_key=item.object_key,
         sha256=item.sha256,
@@ -107,7 +108,7 @@ def open_for_uploads(session: Session, spec: DatasetSpec, *, tenant_id: UUID) ->
     dataset.images = [
         DatasetImage(
             position=position,
-            file_name=PurePosixPath(upload.file_name.replace("\\", "/")).name,
+            file_name=upload.file_name,
             caption=upload.caption,
             object_key=object_key.dataset_upload(dataset_id=dataset.id, name=str(position)),
         )
@@ -161,12 +162,11 @@ def _check_upload(image: DatasetImage, *, settings: Settings, store: ObjectStore
         raise InvalidInput.of("image", f"{image.file_name} has not been uploaded")
     if size > MAX_PICTURE_BYTES:
         raise InvalidInput.of("image", f"{image.file_name} has more than {MAX_PICTURE_BYTES} bytes")
-    upload = UploadSpec(file_name=image.file_name, caption=image.caption)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture"
         store.download(image.object_key, path)
         with path.open("rb") as file:
-            return _store_picture(file, upload, image.dataset_id, settings=settings, store=store)
+            return _store_picture(file, image.caption, image.dataset_id, settings=settings, store=store)
 
 
 def _freeze(

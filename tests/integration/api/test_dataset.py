@@ -183,7 +183,10 @@ def test_pictures_go_straight_to_a_store_that_clients_reach(tenant: Tenancy) -> 
 
 @pytest.mark.parametrize(
     "body",
-    [{"name": "x"}, {"name": "x", "images": []}, {"name": "x", "images": [{"file_name": ""}]}, {"images": 5}, [], 5],
+    [
+        *({"name": "x", "images": [{"file_name": name}]} for name in ("", "/", ".", "a/..", "\\", "//")),
+        *({"name": "x"}, {"name": "x", "images": []}, {"images": 5}, [], 5),
+    ],
 )
 def test_a_strange_list_of_uploads_is_refused(tenant: Tenancy, body: Any) -> None:
     assert tenant.post("/api/datasets", json=body).status_code == 422
