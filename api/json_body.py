@@ -4,7 +4,6 @@ No duplicate keys, no NaN, no endless depth, and no more of anything than a requ
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,6 +19,7 @@ from starlette.types import Scope as StarletteScope
 from api.dependency import check_in, get_runtime
 from core.domain.api_key import Scope
 from core.domain.errors import InvalidInput
+from core.domain.json_object import OccursTwice, unique
 from core.infra.settings import Settings
 
 _SLOW_BYTES = 2**18
@@ -42,9 +42,11 @@ def parse(body: bytes) -> Any:
     if body.count(b",") >= _MAX_VALUES:
         raise InvalidInput.of("body", "holds more values than any body here may have")
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(body.decode(), object_pairs_hook=_bounded, parse_constant=_refuse_constant)
     except RecursionError:
         raise InvalidInput.of("body", "is nested too deeply") from None
+    except OccursTwice as error:
+        raise InvalidInput.of(error.name[:100], "occurs twice") from None
     except json.JSONDecodeError as error:
         raise InvalidInput.of(
             "body", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -55,12 +57,8 @@ def parse(body: bytes) -> Any:
         raise InvalidInput.of("body", "holds a number of more digits than any number here may have") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        raise InvalidInput.of(twice[:100], "occurs twice")
+def _bounded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = unique(pairs)
     if len(value) > _MAX_FIELDS:
         raise InvalidInput.of("body", f"holds an object of more than {_MAX_FIELDS} fields")
     return value

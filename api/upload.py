@@ -13,6 +13,7 @@ from api.form import files, refuse_strangers, texts, validate
 from api.runtime import Runtime
 from core.domain.dataset import DatasetTitle, UploadSpec
 from core.domain.errors import InvalidInput
+from core.domain.json_object import unique
 from core.infra.archive_file import open_archive
 from core.infra.table import Dataset
 from core.services import dataset as datasets
@@ -55,7 +56,7 @@ def _captions(form: FormData) -> list[str]:
 
 def _named_captions(text: str, names: list[str | None]) -> list[str]:
     try:
-        captions = json.loads(text)
+        captions = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         raise InvalidInput.of("captions", "must be one for each image, or a JSON object by file name") from None
     strangers = sorted(set(captions) - set(names), key=str)

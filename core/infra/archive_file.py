@@ -4,13 +4,14 @@ import json
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 from core.domain.dataset import MAX_IMAGES
 from core.domain.errors import InvalidInput
+from core.domain.json_object import unique
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _CAPTION_LISTS = ("metadata.jsonl", "captions.json")
@@ -23,7 +24,12 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _MAX_RATIO = 100
 _RATIO_MATTERS_FROM = 2**20
-_MAX_TEXT_BYTES = 16 * 2**20
+_MAX_LIST_BYTES = 8 * 2**20
+"""Of all lists of captions together."""
+
+_MAX_VALUES = 500_000
+"""In them; in memory a value takes up to thirty times what it takes in a list."""
+
 _MAX_CAPTION_BYTES = 64 * 1024
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, RuntimeError)
 
@@ -63,18 +69,27 @@ class PictureArchive:
         return self._read(self._entries[name], _MAX_ENTRY_BYTES)
 
     def _read_lists(self) -> Mapping[str, str]:
+        lists = [entry for entry in self._entries.values() if PurePosixPath(entry.filename).name in _CAPTION_LISTS]
+        if sum(entry.file_size for entry in lists) > _MAX_LIST_BYTES:
+            raise _refused(f"holds lists of captions of more than {_MAX_LIST_BYTES} bytes")
         captions: dict[str, str] = {}
-        for entry in self._entries.values():
-            path = PurePosixPath(entry.filename)
-            if path.name not in _CAPTION_LISTS:
-                continue
-            text = _decoded(entry, self._read(entry, _MAX_TEXT_BYTES))
-            try:
-                rows = dict(_rows(text)) if path.suffix == ".jsonl" else json.loads(text)
-                captions |= {str(path.parent / name): _caption(caption) for name, caption in rows.items()}
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                raise _refused(f"{entry.filename} is not a list of file names and captions") from None
+        for entry in lists:
+            folder = PurePosixPath(entry.filename).parent
+            rows = ((str(folder / name), caption) for name, caption in self._rows(entry))
+            captions |= {name: caption for name, caption in rows if name in self._entries}
         return captions
+
+    def _rows(self, entry: zipfile.ZipInfo) -> Iterable[tuple[str, str]]:
+        text = _decoded(entry, self._read(entry, _MAX_LIST_BYTES))
+        if sum(map(text.count, "{[")) + text.count('"') // 2 > _MAX_VALUES:
+            raise _refused(f"{entry.filename} holds more than {_MAX_VALUES} values")
+        try:
+            rows = (
+                dict(_lines(text)) if entry.filename.endswith(".jsonl") else json.loads(text, object_pairs_hook=unique)
+            )
+            return [(name, _caption(caption)) for name, caption in rows.items()]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise _refused(f"{entry.filename} is not a list of file names and captions") from None
 
     def _read(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
         if entry.file_size > limit:
@@ -164,10 +179,10 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _rows(text: str) -> Iterator[tuple[str, Any]]:
+def _lines(text: str) -> Iterator[tuple[str, Any]]:
     for line in text.splitlines():
         if line.strip():
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=unique)
             yield row["file_name"], row["text"] if "text" in row else row["caption"]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from core.domain.errors import InvalidInput
+from core.domain.json_object import unique
 
 MAX_HEADER_BYTES = 2**20
 MAX_TENSORS = 10_000
@@ -80,19 +81,12 @@ def parse_header(encoded: bytes, *, size: int) -> SafetensorsHeader:
 
 def _parse(encoded: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(encoded.decode(), object_pairs_hook=_unique)
+        header = json.loads(encoded.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError):
         raise _refused("has a header that is not JSON, or is not a safetensors file") from None
     if not isinstance(header, dict):
         raise _refused("has a header that is not an object")
     return header
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return entries
 
 
 def _tensor(name: str, entry: Any, body: int) -> Tensor:

@@ -63,6 +63,12 @@ def test_the_same_pictures_and_captions_have_the_same_digest(tenant: Tenancy) ->
     assert first["digest"] == second["digest"] != third["digest"]
 
 
+def test_captions_of_one_file_name_twice(tenant: Tenancy) -> None:
+    captions = '{"a.png": "one", "a.png": "two"}'
+    answer = tenant.post("/api/datasets", data={"name": "d", "captions": captions}, files=[("images", ("a.png", PNG))])
+    assert fields(answer) == {"captions"}
+
+
 def test_captions_by_file_name(tenant: Tenancy) -> None:
     dataset = upload(tenant, json.dumps({"b.png": "blue"})).json()
     assert [image["caption"] for image in dataset["images"]] == ["", "blue"]

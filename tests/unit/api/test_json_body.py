@@ -2,7 +2,6 @@
 
 import pytest
 
-from api import json_body
 from api.json_body import is_json, parse
 from core.domain.errors import InvalidInput
 
@@ -34,24 +33,6 @@ def test_what_readers_disagree_about_is_refused(body: bytes, field: str, reason:
     with pytest.raises(InvalidInput, match=reason) as raised:
         parse(body)
     assert raised.value.problems[0].field == field
-
-
-def test_a_name_that_occurs_twice_is_found_in_one_walk() -> None:
-    compared = []
-
-    class Name(str):
-        __slots__ = ()
-
-        def __eq__(self, other: object) -> bool:
-            compared.append(self)
-            return str.__eq__(self, other)
-
-        __hash__ = str.__hash__
-
-    names = [Name(number) for number in range(1000)] + [Name(998), Name(999)]
-    with pytest.raises(InvalidInput, match="998: occurs twice"):
-        json_body._unique([(name, None) for name in names])
-    assert len(compared) < 10 * len(names)
 
 
 @pytest.mark.parametrize(

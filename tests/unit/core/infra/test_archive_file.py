@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import stat
 import tracemalloc
 import zipfile
@@ -108,6 +109,16 @@ def overlapping() -> io.BytesIO:
         (lambda: pack({"a.png": b"", "metadata.jsonl": b"{"}), "not a list"),
         (lambda: pack({"a.png": b"", "captions.json": b"[" * 99_999}), "not a list"),
         (lambda: pack({"a.png": b"", "captions.json": b'{"a.png": 5}'}), "not a list"),
+        (lambda: pack({"a.png": b"", "captions.json": b'{"a.png": "", "a.png": "b"}'}), "not a list"),
+        (
+            lambda: pack({"a.png": b"", "metadata.jsonl": b'{"file_name": "a.png", "text": "", "text": ""}'}),
+            "not a list",
+        ),
+        (lambda: pack({"a.png": b"", "captions.json": b"[" * 500_001}, zipfile.ZIP_STORED), "500000 values"),
+        (
+            lambda: pack({"a.png": b"", "captions.json": b'{"b":"' + b'","' * 500_001}, zipfile.ZIP_STORED),
+            "500000 values",
+        ),
         (lambda: pack({"a.png": b"", "a.txt": b"\xff\xfe"}), "UTF-8"),
         (lambda: pack({"a.png": b"", "a.txt": bytes(70_000)}, zipfile.ZIP_STORED), "more than"),
     ],
@@ -129,6 +140,28 @@ def test_a_bomb_that_says_it_is_small_is_not_unpacked(name: str) -> None:
             archive.caption("a.png")
             archive.read(name)
         assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_lists_of_captions_are_read_no_further_than_one() -> None:
+    """Each is as long as a list may be, and packs well; their captions are of pictures that are not there."""
+    texts = random.Random(5)
+    listed = json.dumps(
+        {f"{number}.png": "🦜" + texts.randbytes(500).hex() for number in range(2_000)}, ensure_ascii=False
+    ).encode()
+    files = {f"{folder}/captions.json": listed for folder in range(5)}
+    with (
+        pytest.raises(InvalidInput, match="lists of captions of more than"),
+        open_archive(pack({"a.png": b""} | files)),
+    ):
+        pass
+    one = pack({"a.png": b"", "captions.json": listed})
+    tracemalloc.start()
+    try:
+        with open_archive(one) as archive:
+            assert archive.caption("a.png") == ""
+            assert tracemalloc.get_traced_memory()[0] < 2**18
     finally:
         tracemalloc.stop()
 
