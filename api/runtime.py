@@ -11,6 +11,7 @@ from api.glance import Glance
 from api.job_watch import JobWatch
 from api.metric import build_registry, take_census
 from api.reach import Reach, reach
+from api.workshop import Workshop
 from core.domain.feedback_token import TokenSigner
 from core.domain.signature import Signer
 from core.infra.database import Database
@@ -31,7 +32,10 @@ REACH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Runtime:
-    """Shared by every request of a process. `ending` is set once it was asked to end."""
+    """Shared by every request of a process. `ending` is set once it was asked to end.
+
+    `uploads` is for datasets and adapters, which take up to minutes, `init_images` for pictures that jobs begin with.
+    """
 
     settings: Settings
     database: Database
@@ -45,6 +49,8 @@ class Runtime:
     registry: CollectorRegistry
     census: Glance[Census | None]
     reach: Glance[Reach]
+    uploads: Workshop
+    init_images: Workshop
     ending: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
@@ -71,4 +77,6 @@ def build_runtime(settings: Settings) -> Runtime:
         registry=build_registry(),
         census=Glance(partial(take_census, database), seconds=CENSUS_SECONDS),
         reach=Glance(partial(reach, database, store, queue), seconds=REACH_SECONDS),
+        uploads=Workshop(threads=8, of_one=4),
+        init_images=Workshop(threads=8, of_one=4),
     )

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
@@ -50,7 +49,7 @@ async def import_adapter(
         uploads = files(form, "file")
         if len(uploads) != 1:
             raise InvalidInput.of("file", "give exactly one file")
-        adapter = await run_in_threadpool(_import, runtime, spec, uploads[0], tenant_id)
+        adapter = await runtime.uploads.do(tenant_id, _import, runtime, spec, uploads[0], tenant_id)
     shown = view(adapter, link)
     response.headers["Location"] = shown.urls.self
     return shown

@@ -65,12 +65,12 @@ async def create_dataset(
     kind = media_type(request)
     if kind == "multipart/form-data":
         async with read_form(request) as form:
-            dataset = await run_in_threadpool(take_form, runtime, form, tenant_id=tenant_id)
+            dataset = await runtime.uploads.do(tenant_id, take_form, runtime, form, tenant_id=tenant_id)
             shown = await run_in_threadpool(_show, runtime, link, tenant_id, dataset.id)
     elif kind in ("application/zip", "application/x-zip-compressed"):
         with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as file:
             await spool(request, file, max_bytes=runtime.settings.max_body_bytes)
-            dataset = await run_in_threadpool(take_archive, runtime, file, name=name, tenant_id=tenant_id)
+            dataset = await runtime.uploads.do(tenant_id, take_archive, runtime, file, name=name, tenant_id=tenant_id)
         shown = await run_in_threadpool(_show, runtime, link, tenant_id, dataset.id)
     elif is_json(kind):
         assert isinstance(request, StrictRequest)
@@ -111,16 +111,22 @@ async def upload_picture(
                 key = datasets.upload_key(session, dataset_id=dataset_id, position=position)
             runtime.store.put(key, file, content_type="application/octet-stream")
 
-        await run_in_threadpool(put)
+        await runtime.uploads.do(dataset_id, put)
 
 
 @router.post("/{dataset_id}/complete", dependencies=[needs(Scope.TRAIN)])
-def complete_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> DatasetView:
+async def complete_dataset(dataset_id: UUID, runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep) -> DatasetView:
     """Check the uploaded pictures and freeze the dataset; it is ready for trainings then."""
-    datasets.complete(
-        runtime.database, tenant_id=tenant_id, dataset_id=dataset_id, settings=runtime.settings, store=runtime.store
+    await runtime.uploads.do(
+        tenant_id,
+        datasets.complete,
+        runtime.database,
+        tenant_id=tenant_id,
+        dataset_id=dataset_id,
+        settings=runtime.settings,
+        store=runtime.store,
     )
-    return _show(runtime, link, tenant_id, dataset_id)
+    return await run_in_threadpool(_show, runtime, link, tenant_id, dataset_id)
 
 
 @router.get("")

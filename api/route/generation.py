@@ -1,7 +1,6 @@
 """POST /api/generate."""
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 
 from api.dependency import needs
 from api.header import CancelAfter, IdempotencyKey, Prefer, Priority, read_terms
@@ -30,8 +29,9 @@ async def generate(
         desk.tenant_id, spec, idempotency_key=idempotency_key, cancel_after=cancel_after, priority=priority
     )
     runtime, sent = desk.runtime, None
-    if spec.init_image is not None:
-        sent = await run_in_threadpool(
+    if init_images.comes_along(spec):
+        sent = await runtime.init_images.do(
+            desk.tenant_id,
             init_images.keep,
             spec,
             tenant_id=desk.tenant_id,

@@ -43,14 +43,18 @@ class SentPicture:
         return None if self.image is None else self.image.key
 
 
-def keep(spec: GenerationSpec, *, tenant_id: UUID, settings: Settings, store: ObjectStore) -> SentPicture | None:
-    """Check and keep the picture that came with a request, if one did. It takes seconds: open no transaction around it.
+def comes_along(spec: GenerationSpec) -> bool:
+    """Whether the picture to begin with is in the request itself."""
+    return spec.init_image is not None and spec.init_image.startswith("data:")
+
+
+def keep(spec: GenerationSpec, *, tenant_id: UUID, settings: Settings, store: ObjectStore) -> SentPicture:
+    """Check and keep the picture that came with a request. It takes seconds: open no transaction around it.
 
     Raises:
         Unavailable: the object store is away, or no picture can be decoded.
     """
-    if spec.init_image is None or not spec.init_image.startswith("data:"):
-        return None
+    assert spec.init_image is not None
     try:
         checked = check_image(io.BytesIO(_decode(spec.init_image)), max_kept_pixels=settings.max_pixels)
     except InvalidInput as problem:

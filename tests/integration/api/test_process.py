@@ -1,5 +1,6 @@
 """The API as a process of its own, behind uvicorn."""
 
+import base64
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,30 @@ def test_of_a_flood_of_feedback_each_word_is_kept_or_refused(
     said = [number for number, answer in enumerate(answers) if answer.result().status_code == httpx.codes.CREATED]
     assert sorted(users) == sorted(f"user-{number}" for number in said)
     assert '"level": "error"' not in process.log.read_text()
+
+
+def test_pictures_that_take_for_ever_hold_nobody_else_up(process: Process, tenant: Tenancy, stranger: Tenancy) -> None:
+    tenant.register_model()
+    body = {"prompt": "a star", "init_image": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}
+    api = psutil.Process(process.popen.pid)
+    pool = httpx.Client(base_url=process.url, headers=tenant.headers, timeout=90, trust_env=False)
+    with pool as client, ThreadPoolExecutor(60) as callers:
+
+        def submit(times: int) -> list[Future[httpx.Response]]:
+            return [callers.submit(client.post, "/api/generate", json=body) for _ in range(times)]
+
+        while len(api.children()) < 2:  # as many as decode at once
+            wait(submit(times=8))
+        for decoder in api.children():
+            decoder.suspend()
+        answers = submit(times=60)
+        wait_until(lambda: len(api.net_connections()) > 60)
+        for path in ("/api/jobs", "/readyz"):
+            answer = httpx.get(f"{process.url}{path}", headers=stranger.headers, timeout=20, trust_env=False)
+            assert answer.status_code == httpx.codes.OK
+        for decoder in api.children():
+            decoder.resume()
+        assert {answer.result().status_code for answer in answers} == {httpx.codes.ACCEPTED}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
