@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -9,20 +10,25 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metric import HttpMetrics
-from api.problem import of_status, of_surprise
+from api.problem import of_error, of_status, of_surprise
+from core.domain.errors import Unavailable
+from core.infra.full_disk import is_full
 
 _log = structlog.get_logger()
 _SLOW_SECONDS = 1.0
+_OWN_BYTES = 2**20
+_NO_SPACE = "This server's disk is full. Send this again later."
 _GIVEN_ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class Frame:
     """ASGI middleware. A request may bring its own `X-Request-ID`; the answer and every log line carry it."""
 
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, max_body_bytes: int, max_bodies_bytes: int) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._left_bytes = max_bodies_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -51,26 +57,29 @@ class Frame:
         if length.isdigit() and int(length) > self._max_body_bytes:
             await of_status(413, self._too_large)(scope, receive, exchange.send)
             return
+        body = _Body(receive)
         try:
-            await self._app(scope, self._counted(receive), exchange.send)
-        except Exception:  # the caller gets an answer, the log the reason
-            _log.exception("request_failed_unexpectedly", method=scope["method"], route=_route_of(scope))
+            await self._app(scope, partial(self._receive, body), exchange.send)
+        except Exception as error:  # the caller gets an answer, the log the reason
+            no_space = is_full(error)
+            event = "disk_full" if no_space else "request_failed_unexpectedly"
+            _log.exception(event, method=scope["method"], route=_route_of(scope))
             if exchange.status:
                 raise
-            await of_surprise()(scope, receive, exchange.send)
+            answer = of_error(Unavailable(_NO_SPACE)) if no_space else of_surprise()
+            await answer(scope, receive, exchange.send)
+        finally:
+            self._left_bytes += body.shared_bytes
 
-    def _counted(self, receive: Receive) -> Receive:
-        total = 0
-
-        async def counted() -> Message:
-            nonlocal total
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > self._max_body_bytes:
-                raise HTTPException(413, self._too_large)
-            return message
-
-        return counted
+    async def _receive(self, body: "_Body") -> Message:
+        """More of a body, as long as there is room for it and for those of all others."""
+        message, more = await body.receive()
+        self._left_bytes -= more
+        if body.total_bytes > self._max_body_bytes:
+            raise HTTPException(413, self._too_large)
+        if more and self._left_bytes < 0:
+            raise Unavailable("Too many large bodies are being read. Send this one again later.")
+        return message
 
     @property
     def _too_large(self) -> str:
@@ -80,6 +89,24 @@ class Frame:
 def _route_of(scope: Scope) -> str:
     """What was asked for, without what the path itself holds: signatures and the names of users."""
     return str(getattr(scope.get("route"), "path", "unknown"))
+
+
+class _Body:
+    """What was received of a body. All but its first mebibyte is room that it shares with others."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.total_bytes = 0
+
+    @property
+    def shared_bytes(self) -> int:
+        return max(0, self.total_bytes - _OWN_BYTES)
+
+    async def receive(self) -> tuple[Message, int]:
+        """The next of it, and by how much it takes more of the room that is shared."""
+        message, before = await self._receive(), self.shared_bytes
+        self.total_bytes += len(message.get("body", b""))
+        return message, self.shared_bytes - before
 
 
 class _Exchange:

@@ -62,7 +62,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     problem.install(app)
-    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Frame,
+        metrics=HttpMetrics(runtime.registry),
+        max_body_bytes=settings.max_body_bytes,
+        max_bodies_bytes=settings.max_bodies_bytes,
+    )
     for room in _ROUTES:
         app.include_router(room.router)
     return app

@@ -1,6 +1,7 @@
 """A request as a server hands it to the application, of which a part never arrives."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,11 +27,15 @@ class RawRequest:
 
     def send(self, tenant: Tenancy) -> int:
         """The status of the answer."""
-        portal = tenant.http.portal
-        assert portal is not None
-        portal.call(tenant.http.app, self._scope, self._receive, self._send)
+        self.begin(tenant).result()
         status: int = self.answer[0]["status"]
         return status
+
+    def begin(self, tenant: Tenancy) -> Future[Any]:
+        """The request under way."""
+        portal = tenant.http.portal
+        assert portal is not None
+        return portal.start_task_soon(tenant.http.app, self._scope, self._receive, self._send)
 
     @property
     def body(self) -> bytes:

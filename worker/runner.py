@@ -3,7 +3,6 @@
 The only broad try/except of the worker is here.
 """
 
-import errno
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +27,13 @@ from core.domain.errors import (
 )
 from core.domain.job import KINDS_OF_WORKER, JobKind, Progress, WorkerKind
 from core.domain.outcome import Outcome
+from core.infra.full_disk import is_full
 from core.services import run as runs
 from core.services.run import Claim
 from worker.heart import Lease
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRAININGS = KINDS_OF_WORKER[WorkerKind.TRAINING]
 
 
@@ -141,9 +140,7 @@ def _run(claim: Claim, runtime: Runtime, handle: Handler) -> None:
             reason = error
             _commit(claim, runtime, lambda session: runs.fail(session, claim, reason))
         except Exception as error:  # noqa: BLE001  # whatever it was, the job must end or run again
-            if (
-                isinstance(error, OSError) and error.errno in _DISK_FULL
-            ):  # no fault of the job's, as little as an outage
+            if is_full(error):  # no fault of the job's, as little as an outage
                 _give_back(claim, runtime, "This worker's disk is full.")
                 return
             _try_again(claim, runtime, error)

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
     url_lifetime_seconds: PositiveInt = Field(default=3600, description="seconds a download URL stays valid")
     max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
+    max_bodies_bytes: PositiveInt = Field(
+        default=2**30,
+        description="bytes of all request bodies that one API process reads at once, but for a mebibyte of each",
+    )
     max_json_bytes: PositiveInt = Field(
         default=8 * 2**20, description="bytes of the largest JSON body without a picture"
     )
