@@ -149,14 +149,16 @@ def list_keys(tenant: TenantName = "default") -> None:
 
 @key_app.command("rotate")
 def rotate_key(
-    key_id: UUID, overlap: Annotated[str, typer.Option(help="For how long the old one goes on.")] = "24h"
+    key_id: UUID,
+    overlap: Annotated[str, typer.Option(help="For how long the old one goes on.")] = "24h",
+    expires_in: Annotated[str | None, typer.Option(help="30m, 12h or 90d; as the old one's life unless given.")] = None,
 ) -> None:
     """Print a new key of the same name and scopes; the old one goes on for a while, then ends."""
     from core.services import api_key as api_keys
 
-    for_as_long = keys.read_duration(overlap)
+    for_as_long, lifetime = keys.read_duration(overlap), keys.read_duration(expires_in) if expires_in else None
     with _opened() as (_, database), database.transaction() as session:
-        key = api_keys.rotate(session, key_id=key_id, overlap=for_as_long)
+        key = api_keys.rotate(session, key_id=key_id, overlap=for_as_long, lifetime=lifetime)
     typer.echo(key)
 
 

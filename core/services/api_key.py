@@ -64,8 +64,10 @@ def authenticate(session: Session, key: str, *, limits: Limits = UNLIMITED) -> C
     return Caller(row.tenant_id, row.id, scopes, own.requests_per_minute)
 
 
-def rotate(session: Session, *, key_id: UUID, overlap: timedelta) -> str:
-    """Make a key of the same name, scopes and tenant, which never expires; the old one does, after `overlap`.
+def rotate(session: Session, *, key_id: UUID, overlap: timedelta, lifetime: timedelta | None = None) -> str:
+    """Make a key of the same name, scopes and tenant; the old one expires after `overlap`.
+
+    Unless `lifetime` is given, the new one has as long a life before it as the old one had, or no end either.
 
     Raises:
         NotFound: no such key.
@@ -74,10 +76,12 @@ def rotate(session: Session, *, key_id: UUID, overlap: timedelta) -> str:
     old = _find(session, key_id)
     if old.revoked_at is not None:
         raise Conflict(f"The API key {key_id} is revoked; make a new one.")
+    if lifetime is None and old.expires_at is not None:
+        lifetime = old.expires_at - old.created_at
     end = api_keys.now(session) + overlap
     old.expires_at = min(old.expires_at or end, end)
     scopes = [Scope(word) for word in old.scopes]
-    return create(session, tenant_id=old.tenant_id, name=old.name, scopes=scopes)
+    return create(session, tenant_id=old.tenant_id, name=old.name, scopes=scopes, lifetime=lifetime)
 
 
 def revoke(session: Session, *, key_id: UUID) -> None:

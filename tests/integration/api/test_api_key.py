@@ -123,6 +123,16 @@ def test_rotation_never_lengthens_a_life(tenant: Tenancy) -> None:
         assert session.get_one(ApiKey, before.id).expires_at == before.expires_at
 
 
+def test_the_heir_of_a_key_that_ends_ends_as_well(tenant: Tenancy) -> None:
+    key_of(tenant, lifetime=timedelta(days=90))
+    for given, expected in ((None, timedelta(days=90)), (timedelta(days=7), timedelta(days=7))):
+        with tenant.runtime.database.transaction() as session:
+            api_keys.rotate(session, key_id=newest(tenant).id, overlap=timedelta(days=365), lifetime=given)
+        heir = newest(tenant)
+        assert heir.expires_at is not None
+        assert abs(heir.expires_at - heir.created_at - expected) < timedelta(seconds=1)
+
+
 def test_the_last_use_is_remembered_to_the_minute(tenant: Tenancy) -> None:
     headers = key_of(tenant)
     assert newest(tenant).last_used_at is None

@@ -62,6 +62,8 @@ def test_a_key_is_made_shown_replaced_and_ended() -> None:
     heir = admin("keys", "rotate", only_key("ann"), "--overlap", "12h").output.strip()
     assert is_formed(heir)
     assert heir != key
+    assert is_formed(admin("keys", "rotate", only_key("ann"), "--expires-in", "30d").output.strip())
+    assert admin("keys", "list", "--tenant", "ann").output.count("valid until") == 3
     assert admin("keys", "revoke", only_key("ann")).exit_code == 0
     assert "revoked" in admin("keys", "list", "--tenant", "ann").output
 
