@@ -121,6 +121,8 @@ class BaseModelSpec(Specification):
         parsed = parse_source(source)
         if parsed.kind is SourceKind.HUB and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
             raise ValueError("must be an absolute folder, s3://bucket/prefix, or a hub id owner/name")
+        if parsed.kind is SourceKind.S3 and not {"", ".", ".."}.isdisjoint(parsed.location.split("/")[2:]):
+            raise ValueError("must be s3://bucket/prefix, with none of its parts empty, . or ..")
         return source
 
 

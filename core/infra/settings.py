@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         default=inf, description="seconds that one tenant's jobs may run for within 24 hours; inf for no limit"
     )
     max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
+    model_sources: str = Field(
+        default="",
+        description="S3 folders, comma-separated, that tenants may take base models from as from models/ in S3_BUCKET",
+    )
     feedback_token_days: PositiveInt = Field(
         default=30, description="days for which an image may be rated by its token, without a key"
     )
@@ -159,6 +163,12 @@ class Settings(BaseSettings):
     def model_dir(self) -> Path:
         """Folder of base models fetched from S3 or a hub."""
         return self.data_dir / "models"
+
+    @property
+    def model_places(self) -> tuple[str, ...]:
+        """How the S3 addresses begin that tenants may take base models from; each ends in a slash."""
+        others = [place.strip().removesuffix("/") for place in self.model_sources.split(",")]
+        return tuple(f"{place}/" for place in (f"s3://{self.s3_bucket}/models", *others) if place)
 
     @property
     def scorer_paths(self) -> dict[str, Path]:

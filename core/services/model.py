@@ -34,7 +34,7 @@ def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Se
     lock.take(session, "base model", terms.tenant_id, spec.name)  # the same request may be under way beside this one
     if replay := terms.find_replay(session):
         return replay
-    _check_place(parse_source(spec.source), settings)
+    _check_place(parse_source(_checked(spec).source), settings)
     return register(session, spec, tenant_id=terms.tenant_id, queue=queue, terms=terms, limits=settings.limits)
 
 
@@ -116,17 +116,20 @@ def _checked(spec: BaseModelSpec) -> BaseModelSpec:
 
 
 def _check_place(source: ModelSource, settings: Settings) -> None:
-    """Tenants name neither the machine's other folders nor, in the bucket of artifacts, other tenants' files."""
-    root, ours = settings.model_dir.resolve(), f"s3://{settings.s3_bucket}/"
+    """Workers read with the rights of the service: tenants name neither other folders nor other places in S3."""
+    root = settings.model_dir.resolve()
     if source.kind is SourceKind.FOLDER and not Path(source.location).resolve().is_relative_to(root):
         raise InvalidInput.of(
             "source",
             f"must be a folder beneath {root}: put the model there, or have the operator register it "
             "with `lorikeet admin`",
         )
-    is_ours = source.kind is SourceKind.S3 and f"{source.location}/".startswith(ours)
-    if is_ours and not source.location.startswith(f"{ours}models/"):
-        raise InvalidInput.of("source", f"must lie under {ours}models/ in this bucket")
+    if source.kind is SourceKind.S3 and not f"{source.location}/".startswith(settings.model_places):
+        raise InvalidInput.of(
+            "source",
+            f"must lie under {' or '.join(settings.model_places)}: put the model there, or have the operator register "
+            "it with `lorikeet admin`",
+        )
 
 
 def usable(session: Session, *, tenant_id: UUID, name: str, field: str = "model") -> StableDiffusion:

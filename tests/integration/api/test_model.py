@@ -9,9 +9,10 @@ from core.domain.errors import ModelUnusable
 from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome
+from core.infra.settings import Settings
 from core.services import model as models
 from core.services import run as runs
-from tests.api_bench import Tenancy
+from tests.api_bench import Tenancy, open_app
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -131,6 +132,19 @@ def test_folders_and_buckets_lie_where_tenants_may_take_models(tenant: Tenancy) 
     assert fields(outside) == {"source"}
     assert str(root) in outside.text
     assert "operator" in outside.text
-    for source in (f"s3://{bucket}", f"s3://{bucket}/tenant/x", f"s3://{bucket}/job/x"):
+    mine = f"s3://{bucket}/models"
+    elsewhere = ("s3://other/models/x", "s3://models-of-ours/x", f"{mine}x/y", f"{mine}/../job/x", f"{mine}//x")
+    for source in (f"s3://{bucket}", f"s3://{bucket}/tenant/x", f"s3://{bucket}/job/x", *elsewhere):
         assert fields(register(tenant, source=source, revision=None)) == {"source"}
     assert register(tenant, name="b", source=f"s3://{bucket}/models/x", revision=None).status_code == 202
+
+
+def test_the_operator_opens_more_of_s3_to_tenants(settings: Settings) -> None:
+    opened = settings.model_copy(update={"model_sources": "s3://models-of-ours, s3://shared/sd/"})
+    with open_app(opened) as client:
+        tenant = Tenancy(client, client.app.state.runtime, name="opened")  # type: ignore[attr-defined]
+        for name, source in (("a", "s3://models-of-ours/x"), ("b", "s3://shared/sd/x/")):
+            assert register(tenant, name=name, source=source, revision=None).status_code == 202
+        refused = register(tenant, source="s3://shared/sdxl/x", revision=None)
+        assert fields(refused) == {"source"}
+        assert "s3://models-of-ours/ or s3://shared/sd/" in refused.text
