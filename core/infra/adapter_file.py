@@ -215,6 +215,12 @@ def write_adapter(source: IO[bytes], target: IO[bytes], adapter: CheckedAdapter)
     return digest.hexdigest(), target.tell()
 
 
+def write_as_named(source: IO[bytes], target: IO[bytes]) -> None:
+    """Write a LoRA that was checked by the names that it came with, and nothing that came beside its tensors."""
+    tensors = {tensor.name: tensor for tensor in safetensors_file.read_header(source).tensors}
+    safetensors_file.write(source, target, tensors=tensors, metadata={"format": "pt"})
+
+
 def _config(adapter: CheckedAdapter) -> dict[str, Any]:
     """What diffusers hands to peft's `LoraConfig`, under each part's name."""
     config: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from core.domain.adapter import SERVING, AdapterManifest, AdapterSpec, AdapterSt
 from core.domain.base_model import ModelFamily
 from core.domain.errors import Conflict, NotFound
 from core.domain.lora_key import LoraForm
-from core.infra.adapter_file import CheckedAdapter, check_adapter, write_adapter
+from core.infra.adapter_file import CheckedAdapter, check_adapter, write_adapter, write_as_named
 from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
 from core.infra.repository import base_model as base_models
@@ -26,6 +26,7 @@ from core.services.removal import remove_after_commit
 
 CONTENT_TYPE = "application/octet-stream"
 _SERVED = "adapter.safetensors"
+_KOHYA = "adapter_kohya.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class FitTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredAdapter:
-    """A checked file in the object store: as it came, and as it is served."""
+    """A checked file in the object store as workers load it, and by kohya's names where it came with those."""
 
     checked: CheckedAdapter
     object_key: str
-    original_key: str
+    kohya_object_key: str | None
     sha256: str
     size_bytes: int
 
@@ -71,25 +72,35 @@ def fit_target(session: Session, spec: AdapterSpec, *, tenant_id: UUID, settings
 def store_file(
     file: IO[bytes], target: FitTarget, spec: AdapterSpec, *, tenant_id: UUID, store: ObjectStore
 ) -> StoredAdapter:
-    """Check a file from outside and keep it, both as it came and in the form that workers load.
+    """Check a file from outside and keep what it holds, without the free text that came with it.
 
     Raises:
         InvalidInput: the file is not a LoRA for this base model.
         Unavailable: the object store is away.
     """
     checked = check_adapter(file, modules=target.modules, family=target.family, alpha=spec.alpha)
-    with tempfile.TemporaryFile() as served:
+    with tempfile.TemporaryFile() as served, tempfile.TemporaryFile() as kohya:
         sha256, size = write_adapter(file, served, checked)
+        files = {_SERVED: served}
+        if checked.form is LoraForm.KOHYA:
+            write_as_named(file, kohya)
+            files[_KOHYA] = kohya
         # A folder of its own for every import, so that deleting one never takes another's file.
         folder = uuid4().hex
-        key, original_key = (
-            object_key.imported_adapter(tenant_id=tenant_id, sha256=sha256, name=f"{folder}/{name}")
-            for name in (_SERVED, "original.safetensors")
-        )
-        for body, place in ((file, original_key), (served, key)):
+        keys = {
+            name: object_key.imported_adapter(tenant_id=tenant_id, sha256=sha256, name=f"{folder}/{name}")
+            for name in files
+        }
+        for name, body in files.items():
             body.seek(0)
-            store.put(place, body, content_type=CONTENT_TYPE)
-    return StoredAdapter(checked=checked, object_key=key, original_key=original_key, sha256=sha256, size_bytes=size)
+            store.put(keys[name], body, content_type=CONTENT_TYPE)
+    return StoredAdapter(
+        checked=checked,
+        object_key=keys[_SERVED],
+        kohya_object_key=keys.get(_KOHYA),
+        sha256=sha256,
+        size_bytes=size,
+    )
 
 
 def register(
@@ -108,7 +119,7 @@ def register(
         rank=manifest.rank,
         alpha=manifest.alpha,
         object_key=stored.object_key,
-        kohya_object_key=stored.original_key if stored.checked.form is LoraForm.KOHYA else None,
+        kohya_object_key=stored.kohya_object_key,
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
         manifest=manifest.model_dump(mode="json"),

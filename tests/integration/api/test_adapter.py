@@ -116,7 +116,7 @@ def test_lists_by_name(tenant: Tenancy) -> None:
 
 
 def test_delete_waits_for_jobs_and_takes_the_files_along(tenant: Tenancy) -> None:
-    adapter, twin = send(tenant).json(), send(tenant).json()
+    adapter, twin = (send(tenant, encode(kohya())).json() for _ in range(2))
     job = tenant.generate(adapters=[{"ref": "style@1"}]).json()
     refused = tenant.call("DELETE", adapter["urls"]["self"])
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")

@@ -18,6 +18,7 @@ from tests.api_bench import Tenancy, encode, lora
 from tests.body_bench import named, refusal, traces
 from tests.integration.api.test_dataset import PNG, png, zipped
 from tests.poison import checkpoint, laden_lora, pickled, poisons
+from tests.unit.core.infra.test_adapter_file import kohya
 from tests.unit.core.infra.test_image_file import BOMBS, DISGUISED, chunk, long_apng, long_webp, png_of
 
 pytestmark = pytest.mark.usefixtures("model_id")
@@ -99,10 +100,15 @@ def test_numbers_that_look_like_a_pickle_are_numbers(tenant: Tenancy, tmp_path: 
 
 
 def test_free_text_of_a_lora_is_not_kept(tenant: Tenancy, tmp_path: Path) -> None:
-    answer = as_adapter(tenant, encode(lora(), {"ss_comment": pickled(tmp_path / "mark").decode()}), "a.safetensors")
-    assert answer.status_code == 201
-    [key] = [key for key, _ in tenant.runtime.store.list("") if key.endswith("/adapter.safetensors")]
-    assert b"posix" not in tenant.runtime.store.get(key)
+    text = {"ss_comment": pickled(tmp_path / "mark").decode()}
+    for tensors, expected in ((lora(), 1), (kohya(), 2)):
+        answer = as_adapter(tenant, encode(tensors, text), "a.safetensors")
+        assert answer.status_code == 201
+        prefix = f"tenant/{tenant.id}/adapter/{answer.json()['sha256']}/"
+        kept = [tenant.runtime.store.get(key) for key, _ in tenant.runtime.store.list(prefix)]
+        assert len(kept) == expected
+        assert [content for content in kept if b"posix" in content] == []
+    assert {tensor.name for tensor in read_header(io.BytesIO(kept[-1])).tensors} == set(kohya())
 
 
 @pytest.mark.parametrize("send", PICTURE_ROUTES)
