@@ -90,6 +90,7 @@ def scenario(compose: Compose) -> None:
     with step("up --scale worker-generation=2 --wait"):
         compose.run("up", "--wait", "--no-build", "--scale", "worker-generation=2")
     two_workers_share(compose, client)
+    comes_back_from_a_backup(compose, client)
     client.close()
     with step("stop"):
         compose.run("stop")
@@ -146,6 +147,24 @@ def two_workers_share(compose: Compose, client: Client) -> None:
     log = compose.run("logs", "--no-color", "worker-generation").splitlines()
     claimed_by = {line.split()[0] for line in log if '"event": "claimed"' in line}
     assert claimed_by == {"worker-generation-1", "worker-generation-2"}, claimed_by
+
+
+def comes_back_from_a_backup(compose: Compose, client: Client) -> None:
+    """What was made is there again, in volumes that were empty."""
+    made = client.finish(client.generate({"prompt": PROMPT, "seed": 1}))
+    picture = client.download(made["outputs"][0]["url"])
+    admin = ("run", "--rm", "--no-deps", "stable_diffusion", "lorikeet", "admin")
+    with step("backup"):
+        compose.run(*admin, "backup", "/data/container/backup")
+    compose.run("down", "--volumes", "--timeout=20")
+    with step("restore"):
+        compose.run("up", "--wait", "--no-build", *sorted(SERVERS))
+        compose.run(*admin, "restore", "/data/container/backup")
+    with step("up --wait"):
+        compose.run("up", "--wait", "--no-build")
+    [output] = client.job(made["id"])["outputs"]
+    assert client.download(output["url"]) == picture
+    make_picture(client)
 
 
 def all_ended_in_peace(compose: Compose) -> None:
