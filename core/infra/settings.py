@@ -58,13 +58,14 @@ class Settings(BaseSettings):
         default=6000.0, description="requests a minute of one API key at one API process; inf for no limit"
     )
     max_queued_jobs: PositiveFloat = Field(
-        default=10_000.0, description="jobs one tenant may have waiting; inf for no limit"
+        default=10_000.0, description="jobs one tenant may have waiting for the workers of a kind; inf for no limit"
     )
     max_queued_jobs_of_all: PositiveFloat = Field(
         default=100_000.0, description="jobs all tenants together may have waiting; inf for no limit"
     )
     max_queued_seconds: PositiveFloat = Field(
-        default=3600.0, description="seconds of estimated work one tenant may have waiting; inf for no limit"
+        default=3600.0,
+        description="seconds of estimated work one tenant may have waiting for the workers of a kind; inf for no limit",
     )
     max_gpu_seconds_per_day: PositiveFloat = Field(
         default=inf, description="seconds that one tenant's jobs may run for within 24 hours; inf for no limit"

@@ -157,18 +157,22 @@ def _refusal(session: Session, tenant_id: UUID, standing: Admission) -> Refused:
     jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
     first_starts = _expect(0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
     if jobs >= standing.allowed_jobs:
-        message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may."
+        message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may wait for the same workers."
         return QueueFull(message, retry_after_seconds=_within_minutes(first_starts))
-    if standing.used_seconds + seconds + standing.cost > standing.allowed_gpu_seconds:
+    soon = standing.waiting_seconds_of_all + standing.cost
+    if standing.used_seconds + soon > standing.allowed_gpu_seconds:
         message = (
             f"Your jobs ran for {standing.used_seconds:.0f} seconds in 24 hours, and about "
-            f"{seconds + standing.cost:.0f} more would be waiting; "
+            f"{soon:.0f} more would be waiting; "
             f"at most {standing.allowed_gpu_seconds:.0f} a day are yours."
         )
-        excess = standing.used_seconds + seconds + standing.cost - standing.allowed_gpu_seconds
+        excess = standing.used_seconds + soon - standing.allowed_gpu_seconds
         until_freed = usage.seconds_until_freed(session, tenant_id=tenant_id, seconds=excess)
         return QuotaExceeded(message, retry_after_seconds=_DAY_SECONDS if until_freed is None else ceil(until_freed))
-    message = f"About {seconds:.0f} seconds of your work are waiting; at most {standing.allowed_seconds:.0f} may."
+    message = (
+        f"About {seconds:.0f} seconds of your work are waiting; "
+        f"at most {standing.allowed_seconds:.0f} may wait for the same workers."
+    )
     excess = seconds + standing.cost - standing.allowed_seconds
     return QueueFull(
         message, retry_after_seconds=_within_minutes(None if first_starts is None else first_starts + excess)

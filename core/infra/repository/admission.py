@@ -28,7 +28,8 @@ _MANY = 64
 _ADMIT = text(
     """
     WITH own AS (
-      SELECT kind, status, priority, place, created_at, id, cost_seconds, claimed_at FROM job
+      SELECT kind = ANY(:kinds) AS is_in_line, status, priority, place, created_at, id, cost_seconds, claimed_at
+      FROM job
       WHERE tenant_id = :tenant_id AND status IN ('queued', 'running')
     ), allowed AS (
       SELECT coalesce(max(queued_jobs), :queued_jobs) AS jobs,
@@ -42,8 +43,9 @@ _ADMIT = text(
         (SELECT seconds_per_unit FROM work_rate WHERE base_model_id = :base_model_id AND kind = :kind),
         :guessed_seconds_per_unit) AS cost) AS estimate
     ), waiting AS (
-      SELECT count(*) FILTER (WHERE status = 'queued') AS jobs,
-        coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued'), 0) AS seconds,
+      SELECT count(*) FILTER (WHERE status = 'queued' AND is_in_line) AS jobs,
+        coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued' AND is_in_line), 0) AS seconds,
+        coalesce(sum(cost_seconds) FILTER (WHERE status = 'queued'), 0) AS seconds_of_all,
         coalesce(sum(greatest(cost_seconds, extract(epoch FROM now() - claimed_at)))
           FILTER (WHERE status = 'running'), 0) AS running
       FROM own
@@ -55,6 +57,7 @@ _ADMIT = text(
         new.cost,
         waiting.jobs AS waiting_jobs,
         waiting.seconds AS waiting_seconds,
+        waiting.seconds_of_all AS waiting_seconds_of_all,
         used.seconds AS used_seconds,
         allowed.jobs AS allowed_jobs,
         allowed.seconds AS allowed_seconds,
@@ -62,13 +65,13 @@ _ADMIT = text(
         (SELECT coalesce(sum(slots), 0) FROM worker_presence
           WHERE kind = :worker AND seen_at > now() - make_interval(secs => :seen_within_seconds)) AS slots,
         waiting.jobs < allowed.jobs AND (waiting.seconds = 0 OR waiting.seconds + new.cost <= allowed.seconds)
-          AND used.seconds + waiting.seconds + new.cost <= allowed.gpu_seconds AND has_room AS fits,
+          AND used.seconds + waiting.seconds_of_all + new.cost <= allowed.gpu_seconds AND has_room AS fits,
         has_room
       FROM new, waiting, used, allowed, line_has_room(:queued_jobs_of_all) AS has_room
     ), turn AS (
       INSERT INTO line_turn AS turn (tenant_id, worker, next_place, share, taken_by)
       SELECT :tenant_id, :worker, length + greatest(
-          (SELECT max(place + cost_seconds / share) FROM own WHERE kind = ANY(:kinds)), line_front(:kinds)),
+          (SELECT max(place + cost_seconds / share) FROM own WHERE is_in_line), line_front(:kinds)),
         share, pg_current_xact_id()::text::bigint
       FROM new, standing
       WHERE fits
@@ -79,7 +82,7 @@ _ADMIT = text(
           THEN turn.next_place + (SELECT length FROM new) END)
       WHERE pg_visible_in_snapshot(turn.taken_by::text::xid8, pg_current_snapshot()) OR (
         SELECT waiting_jobs + :many <= allowed_jobs AND waiting_seconds + :many * cost <= allowed_seconds
-          AND used_seconds + waiting_seconds + :many * cost <= allowed_gpu_seconds FROM standing)
+          AND used_seconds + waiting_seconds_of_all + :many * cost <= allowed_gpu_seconds FROM standing)
       RETURNING next_place - (SELECT length FROM new) AS place
     ), added AS (
       INSERT INTO job (id, tenant_id, kind, spec, plan, plan_version, base_model_id, dataset_id, priority, place,
@@ -91,12 +94,12 @@ _ADMIT = text(
       RETURNING created_at
     ), passed AS (  -- the turn of the tenant's first job that this one goes before
       SELECT place, created_at, id FROM own
-      WHERE kind = ANY(:kinds) AND status = 'queued' AND EXISTS (SELECT FROM own WHERE priority > :priority)
+      WHERE is_in_line AND status = 'queued' AND EXISTS (SELECT FROM own WHERE priority > :priority)
       ORDER BY place, created_at, id
-      OFFSET (SELECT count(*) FROM own WHERE kind = ANY(:kinds) AND status = 'queued' AND priority <= :priority)
+      OFFSET (SELECT count(*) FROM own WHERE is_in_line AND status = 'queued' AND priority <= :priority)
       LIMIT 1
     ), head AS (
-      SELECT place, created_at, id FROM own WHERE kind = ANY(:kinds) AND status = 'queued'
+      SELECT place, created_at, id FROM own WHERE is_in_line AND status = 'queued'
       ORDER BY place, created_at, id LIMIT 1
     ), stand AS (
       SELECT * FROM passed WHERE EXISTS (SELECT FROM turn)
@@ -121,19 +124,19 @@ _ADMIT = text(
 class Admission:
     """How a job stands; costs are estimated seconds of work.
 
-    `cost` is the job's own. `waiting_…` is what its tenant had queued before, `used_seconds` what its jobs ran for
-    in 24 hours or run for now, and `allowed_…` what it may; `has_room` is whether the line of all
-    tenants goes on, `fits` whether all of that leaves room. `place` is where the
-    job stands in line, `created_at` when it came there; both are None where it was not added: a limit forbids it, the
-    idempotency key was used before, or others of its tenant came at the same instant, who are seen next time.
-    `jobs_ahead` and `cost_ahead` count everybody's before it,
-    or, where it was not added, before the first of its tenant that waits, if there is one; the rest of running ones
-    is included in the cost.
+    `cost` is the job's own. `waiting_…` is what its tenant had queued before for the same workers, and
+    `waiting_seconds_of_all` for any; `used_seconds` is what its jobs ran for in 24 hours or run for now, and
+    `allowed_…` what it may; `has_room` is whether the line of all tenants goes on, `fits` whether all of that leaves
+    room. `place` is where the job stands in line, `created_at` when it came there; both are None where it was not
+    added: a limit forbids it, the idempotency key was used before, or others of its tenant came at the same instant,
+    who are seen next time. `jobs_ahead` and `cost_ahead` count everybody's before it, or, where it was not added,
+    before the first of its tenant that waits, if there is one; the rest of running ones is included in the cost.
     """
 
     cost: float
     waiting_jobs: int
     waiting_seconds: float
+    waiting_seconds_of_all: float
     used_seconds: float
     allowed_jobs: float
     allowed_seconds: float
@@ -160,7 +163,9 @@ def admit(
 ) -> Admission:
     """Add a job of these column values, unless a limit forbids it: the tenant's own, or one of `limits`.
 
-    A job of any cost may wait where no other of its tenant does. `kinds` are what the workers of `worker` do.
+    What waits is counted for each line on its own, so that pictures need not wait for trainings: `kinds` are what the
+    workers of `worker` do. A job of any cost may wait where no other of its tenant does. A day's GPU seconds are those
+    of all workers.
     """
     row = session.execute(
         _ADMIT,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from core.domain.errors import QueueFull, QuotaExceeded
-from core.domain.job import WorkerKind
+from core.domain.job import JobKind, WorkerKind
 from core.domain.limit import Limits
 from core.domain.outcome import Outcome
 from core.services import limit as limits
@@ -71,6 +71,23 @@ def test_so_many_jobs_wait_and_no_more(bench: JobBench) -> None:
         bench.submit(limits=few)
     bench.must_claim()
     bench.submit(limits=few)
+
+
+@pytest.mark.parametrize("few", [Limits(queued_jobs=1), Limits(queued_seconds=3600)])
+def test_what_waits_for_other_workers_leaves_room_for_pictures(bench: JobBench, few: Limits) -> None:
+    """A training may wait for hours, and pictures do not wait for it."""
+    bench.submit(kind=JobKind.TRAINING, work_units=400_000.0, limits=few)
+    bench.submit(limits=few)
+    for kind in (JobKind.MODEL_UPDATE, JobKind.REGISTRATION):
+        with pytest.raises(QueueFull):
+            bench.submit(kind=kind, work_units=400_000.0, limits=few)
+
+
+def test_a_days_gpu_seconds_are_those_of_all_workers(bench: JobBench) -> None:
+    an_hour = Limits(gpu_seconds_per_day=3600)
+    bench.submit(kind=JobKind.TRAINING, work_units=300_000.0, limits=an_hour)
+    with pytest.raises(QuotaExceeded, match="about 4000 more would be waiting"):
+        bench.submit(work_units=100_000.0, limits=an_hour)
 
 
 def test_the_line_of_all_tenants_has_an_end(bench: JobBench) -> None:
