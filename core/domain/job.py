@@ -28,6 +28,9 @@ class WorkerKind(StrEnum):
     TRAINING = "training"
 
 
+ALIVE_SECONDS = 30.0
+"""A worker that was not seen for so long does not count."""
+
 PLAN_VERSION = 1
 """Of the words that plans are in: raised with every change of a plan, or an old worker would fail what it cannot read.
 

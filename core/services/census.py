@@ -8,11 +8,10 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from core.domain.holding import Holding, read_holding
-from core.domain.job import JobKind, JobStatus, WorkerKind
+from core.domain.job import ALIVE_SECONDS, JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
 from core.infra.repository import webhook as deliveries
 from core.infra.repository import worker as workers
-from core.services.job import ALIVE_SECONDS
 
 
 @dataclass(frozen=True)

@@ -3,34 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from math import ceil
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
 from core.domain.cursor import make_cursor, read_cursor
-from core.domain.errors import IdempotencyKeyReuse, NotFound, QueueFull, QuotaExceeded, Refused
-from core.domain.job import KINDS_OF_WORKER, PLAN_VERSION, WORKER_OF_KIND, JobKind, JobPriority, JobStatus
+from core.domain.errors import IdempotencyKeyReuse, NotFound
+from core.domain.job import (
+    ALIVE_SECONDS,
+    KINDS_OF_WORKER,
+    PLAN_VERSION,
+    WORKER_OF_KIND,
+    JobKind,
+    JobPriority,
+    JobStatus,
+)
 from core.domain.limit import Limits
 from core.domain.webhook import Webhook
 from core.infra.database import after_commit
 from core.infra.repository import admission as admissions
 from core.infra.repository import job as jobs
-from core.infra.repository import limit as usage
 from core.infra.repository import worker as workers
 from core.infra.repository.admission import Admission
 from core.infra.table import Job
 from core.infra.task_queue import TaskQueue
+from core.services.refusal import refusal
 
 _GUESSED_SECONDS_PER_UNIT = 0.01
 """Before the first job of its kind is done; a GPU is faster, a laptop slower."""
-
-_LONGEST_RETRY = 600
-_DAY_SECONDS = 24 * 3600
-
-ALIVE_SECONDS = 30.0
-"""A worker that was not seen for so long does not count."""
 
 
 _FRESH = {
@@ -125,7 +126,8 @@ def submit(session: Session, submission: Submission, *, queue: TaskQueue, limits
         if admission.fits:  # others came at the same instant; their transactions have ended by now, and none is beside
             admission = _admit(session, submission, values, limits)
     if admission.created_at is None:
-        raise _refusal(session, submission.tenant_id, admission)
+        worker = WORKER_OF_KIND[submission.kind]
+        raise refusal(session, tenant_id=submission.tenant_id, worker=worker, standing=admission, limits=limits)
     kind, job_id = submission.kind, values["id"]
     after_commit(session, lambda: _ring(queue, kind, job_id))
     found = {"cost_seconds": admission.cost, "place": admission.place, "created_at": admission.created_at}
@@ -148,40 +150,6 @@ def _admit(session: Session, submission: Submission, values: dict[str, Any], lim
         limits=limits,
         seen_within_seconds=ALIVE_SECONDS,
     )
-
-
-def _refusal(session: Session, tenant_id: UUID, standing: Admission) -> Refused:
-    """The limit that a job is too much for, and when there will be room."""
-    if not standing.has_room:
-        return QueueFull("As many jobs of all tenants are waiting as may; yours would be one too many.")
-    jobs, seconds = standing.waiting_jobs, standing.waiting_seconds
-    first_starts = _expect(0, standing.cost_ahead or 0.0, standing.slots).estimated_wait_seconds
-    if jobs >= standing.allowed_jobs:
-        message = f"{jobs} of your jobs are waiting; at most {standing.allowed_jobs:.0f} may wait for the same workers."
-        return QueueFull(message, retry_after_seconds=_within_minutes(first_starts))
-    soon = standing.waiting_seconds_of_all + standing.cost
-    if standing.used_seconds + soon > standing.allowed_gpu_seconds:
-        message = (
-            f"Your jobs ran for {standing.used_seconds:.0f} seconds in 24 hours, and about "
-            f"{soon:.0f} more would be waiting; "
-            f"at most {standing.allowed_gpu_seconds:.0f} a day are yours."
-        )
-        excess = standing.used_seconds + soon - standing.allowed_gpu_seconds
-        until_freed = usage.seconds_until_freed(session, tenant_id=tenant_id, seconds=excess)
-        return QuotaExceeded(message, retry_after_seconds=_DAY_SECONDS if until_freed is None else ceil(until_freed))
-    message = (
-        f"About {seconds:.0f} seconds of your work are waiting; "
-        f"at most {standing.allowed_seconds:.0f} may wait for the same workers."
-    )
-    excess = seconds + standing.cost - standing.allowed_seconds
-    return QueueFull(
-        message, retry_after_seconds=_within_minutes(None if first_starts is None else first_starts + excess)
-    )
-
-
-def _within_minutes(seconds: float | None) -> int:
-    """A time to come back after, where it is known; nobody should have to wait for long to hear that it has changed."""
-    return _LONGEST_RETRY if seconds is None else max(1, min(_LONGEST_RETRY, ceil(seconds)))
 
 
 def accepted(session: Session, job: Job) -> Accepted:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.base_model import ModelStatus
 from core.domain.job import (
+    ALIVE_SECONDS,
     KINDS_OF_WORKER,
     MAX_CRASHES,
     WORKER_OF_KIND,
@@ -28,7 +29,6 @@ from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
-from core.services.job import ALIVE_SECONDS
 from core.services.removal import delete_all, remove_after_commit
 
 _log = structlog.get_logger()

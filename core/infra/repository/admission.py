@@ -13,7 +13,9 @@ limits leave room for many like it; else it is for the next statement, which see
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import floor
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ARRAY, Interval, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -98,13 +100,9 @@ _ADMIT = text(
       ORDER BY place, created_at, id
       OFFSET (SELECT count(*) FROM own WHERE is_in_line AND status = 'queued' AND priority <= :priority)
       LIMIT 1
-    ), head AS (
-      SELECT place, created_at, id FROM own WHERE is_in_line AND status = 'queued'
-      ORDER BY place, created_at, id LIMIT 1
     ), stand AS (
       SELECT * FROM passed WHERE EXISTS (SELECT FROM turn)
       UNION ALL SELECT place, 'infinity', :id FROM turn WHERE NOT EXISTS (SELECT FROM passed)
-      UNION ALL SELECT * FROM head WHERE NOT EXISTS (SELECT FROM turn)
     ), ahead AS (
       SELECT ahead.jobs, ahead.seconds FROM stand, line_ahead(:kinds, place, created_at, id) AS ahead
     )
@@ -119,6 +117,32 @@ _ADMIT = text(
     bindparam("cancel_after", type_=Interval),
 )
 
+_UNTIL_ROOM = text(
+    """
+    WITH enough AS (
+      SELECT starts FROM (
+        SELECT priority, created_at, id, row_number() OVER so_far AS starts, sum(cost_seconds) OVER so_far AS seconds
+        FROM job WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
+        WINDOW so_far AS (ORDER BY priority, created_at, id ROWS UNBOUNDED PRECEDING)
+      ) AS own
+      WHERE starts >= :jobs AND seconds >= :seconds ORDER BY priority, created_at, id LIMIT 1
+    ), turn AS (
+      SELECT place, created_at, id FROM job WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
+      ORDER BY place, created_at, id OFFSET coalesce((SELECT starts FROM enough), :waiting_jobs) - 1 LIMIT 1
+    )
+    SELECT ahead.seconds FROM turn, line_ahead(:kinds, place, created_at, id) AS ahead
+    """
+).bindparams(bindparam("kinds", type_=ARRAY(Text)))
+
+_UNTIL_START = text(
+    """
+    SELECT running.seconds
+    FROM line_front(:kinds) AS front, line_ahead(:kinds, front, 'infinity', :last_id) AS first,
+      line_ahead(:kinds, '-infinity', '-infinity', :last_id) AS running
+    WHERE first.jobs > 0
+    """
+).bindparams(bindparam("kinds", type_=ARRAY(Text)))
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -129,8 +153,8 @@ class Admission:
     `allowed_…` what it may; `has_room` is whether the line of all tenants goes on, `fits` whether all of that leaves
     room. `place` is where the job stands in line, `created_at` when it came there; both are None where it was not
     added: a limit forbids it, the idempotency key was used before, or others of its tenant came at the same instant,
-    who are seen next time. `jobs_ahead` and `cost_ahead` count everybody's before it, or, where it was not added,
-    before the first of its tenant that waits, if there is one; the rest of running ones is included in the cost.
+    who are seen next time. So are `jobs_ahead` and `cost_ahead`, which count everybody's before it; the rest of running
+    ones is included in the cost.
     """
 
     cost: float
@@ -185,3 +209,24 @@ def admit(
         },
     ).one()
     return Admission(*row)
+
+
+def cost_until_room(session: Session, *, tenant_id: UUID, kinds: Sequence[str], standing: Admission) -> float:
+    """Seconds of everybody's work before that job of the tenant whose start leaves room in its line for one like this.
+
+    Waiting jobs become fewer when they start. The rest of running ones is included, and 0 is room by now.
+    """
+    given = {
+        "tenant_id": tenant_id,
+        "kinds": list(kinds),
+        "jobs": floor(max(standing.waiting_jobs - standing.allowed_jobs, 0)) + 1,
+        "seconds": standing.waiting_seconds + standing.cost - standing.allowed_seconds,
+        "waiting_jobs": standing.waiting_jobs,
+    }
+    return float(session.scalar(_UNTIL_ROOM, given) or 0.0)
+
+
+def cost_until_start(session: Session, *, kinds: Sequence[str]) -> float | None:
+    """Seconds of work before the first in line of all tenants: the rest of what runs. None where nobody waits."""
+    found = session.scalar(_UNTIL_START, {"kinds": list(kinds), "last_id": UUID(int=2**128 - 1)})
+    return None if found is None else float(found)

@@ -4,7 +4,9 @@ import pytest
 
 from api import doorkeeper
 from core.domain.errors import QueueFull
+from core.domain.job import WorkerKind
 from core.services import limit as limits
+from core.services import run as run_service
 from tests.api_bench import Tenancy
 
 
@@ -36,6 +38,10 @@ def test_a_full_queue_and_a_used_up_quota_are_problems_too(tenant: Tenancy) -> N
     full = tenant.generate()
     assert (full.status_code, full.json()["code"]) == (429, QueueFull.code)
     assert int(full.headers["Retry-After"]) >= 1
+    assert int(full.headers["Retry-After"]) == 600, "no worker is alive"
+    with tenant.runtime.database.transaction() as session:
+        run_service.say_alive(session, worker_id="worker", kind=WorkerKind.GENERATION, slots=1)
+    assert int(tenant.generate().headers["Retry-After"]) == 1, "the one that waits starts at once"
     allow(tenant, queued_jobs=None, gpu_seconds_per_day=0)
     used = tenant.generate()
     assert (used.status_code, used.json()["code"]) == (429, "quota_exceeded")
