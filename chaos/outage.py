@@ -72,6 +72,19 @@ def pause_queue(plant: Plant, random: Random) -> None:
     to_queue(plant, lambda redis: redis.client_pause(random.randrange(1000, 4000)))
 
 
+def refuse_writes(plant: Plant, random: Random) -> None:
+    """Redis answers, and writes nothing for some seconds: it misses a replica, as it could miss space on its disk."""
+
+    def refuse(redis: Redis) -> None:
+        redis.config_set("min-replicas-to-write", 1)
+        try:
+            time.sleep(random.uniform(2.0, 8.0))
+        finally:
+            redis.config_set("min-replicas-to-write", 0)
+
+    to_queue(plant, refuse)
+
+
 def end_connections(plant: Plant, _: Random) -> None:
     """Postgres ends every connection of ours."""
     with plant.locks["postgres"], plant.connect() as connection:

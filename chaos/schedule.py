@@ -38,6 +38,7 @@ SLICE: dict[str, int] = {
     "Redis: away": 2,
     "Redis: away for 20 s": 1,
     "Redis: silent": 1,
+    "Redis: refuses writes": 2,
     "Redis: forged and doubled doorbells": 6,
     "Redis: doorbells of no meaning": 2,
     "Redis: doorbells that nobody can read": 1,

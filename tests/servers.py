@@ -1,11 +1,14 @@
 """The real servers of a test run, and the part of them that a test has to itself."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
+from redis import Redis
 
 from cli.environment import check
 from cli.migration import migrate
@@ -13,7 +16,19 @@ from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 
 _TEMPLATE = "migrated"
+_REPLICAS = "min-replicas-to-write"
 _number = itertools.count(1)
+
+
+@contextmanager
+def refuses_writes(settings: Settings) -> Iterator[Redis]:
+    """While this lasts Redis answers, and writes nothing: for want of a replica, or of space on the disk for that."""
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.config_set(_REPLICAS, 1)
+        try:
+            yield redis
+        finally:
+            redis.config_set(_REPLICAS, 0)
 
 
 class Servers:

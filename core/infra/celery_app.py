@@ -13,6 +13,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("lorikeet", broker=settings.redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
+        broker_channel_error_retry=True,  # whatever Redis refuses, a worker can still poll
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport="core.infra.doorbell_ear:DoorbellTransport",

@@ -20,6 +20,8 @@ from core.infra.settings import Settings
 _log = structlog.get_logger()
 _PATIENCE_SECONDS = 2.0
 _SILENCE_SECONDS = 2.0
+_NO_QUEUE = "lorikeet.none"
+"""A key that is never there: to push to it only if it is changes nothing, and is refused where a doorbell would be."""
 
 
 class TaskQueue:
@@ -67,11 +69,12 @@ class TaskQueue:
         return True
 
     def is_reachable(self) -> bool:
-        """Whether Redis answers."""
+        """Whether Redis answers, and takes doorbells: with a full disk or as a replica it refuses them."""
         try:
-            return bool(self._redis.ping())
+            self._redis.lpushx(_NO_QUEUE, "")
         except (RedisError, OSError):
             return False
+        return True
 
     def close(self) -> None:
         """Give the connections back."""

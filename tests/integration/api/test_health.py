@@ -22,6 +22,7 @@ from core.infra.task_queue import TaskQueue
 from core.services import census
 from core.services import run as runs
 from tests.api_bench import Tenancy, open_app
+from tests.servers import refuses_writes
 
 
 def test_alive_and_ready(tenant: Tenancy) -> None:
@@ -48,6 +49,18 @@ def test_without_the_database_nothing_is_accepted_into_memory(settings: Settings
         assert int(answer.headers["Retry-After"]) >= 1
         assert "lorikeet_database_up 0.0" in client.get("/metrics").text
         assert client.get("/healthz").status_code == 200
+
+
+def test_where_redis_refuses_writes_jobs_are_accepted_all_the_same(tenant: Tenancy) -> None:
+    tenant.register_model()
+    with refuses_writes(tenant.runtime.settings):
+        ready = tenant.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"], ready.json()["queue"]) == (200, "degraded", "away")
+        with capture_logs() as logs:
+            assert tenant.generate().status_code == 202
+        assert [(each["event"], each["log_level"]) for each in logs if each["log_level"] != "info"] == [
+            ("doorbell_lost", "warning")
+        ]
 
 
 def test_without_redis_jobs_are_accepted_all_the_same(settings: Settings, nowhere: str) -> None:

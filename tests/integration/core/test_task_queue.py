@@ -12,6 +12,7 @@ from core.domain.message import QUEUE_NAME, TASK_NAME
 from core.infra.celery_app import make_celery
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
+from tests.servers import refuses_writes
 
 
 @pytest.mark.parametrize("kind", JobKind)
@@ -40,6 +41,16 @@ def test_an_absent_redis_costs_no_time_and_no_error(settings: Settings) -> None:
     assert queue.unheard(JobKind) is None
     assert not queue.ring(JobKind.GENERATION, uuid4())
     queue.close()
+
+
+def test_a_redis_that_refuses_writes_is_an_absent_one(settings: Settings, queue: TaskQueue) -> None:
+    with refuses_writes(settings):
+        assert not queue.is_reachable()
+        assert not queue.ring(JobKind.GENERATION, uuid4())
+        assert queue.unheard(JobKind) == 0
+    assert queue.is_reachable()
+    with redis.Redis.from_url(settings.redis_url) as client:
+        assert client.keys() == [], "to ask leaves nothing behind"
 
 
 def test_a_connection_that_redis_closed_is_opened_anew(settings: Settings, queue: TaskQueue) -> None:

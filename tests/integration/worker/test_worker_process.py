@@ -18,6 +18,7 @@ from core.domain.message import QUEUE_NAME
 from core.infra.repository import worker as workers
 from core.infra.settings import Settings
 from tests.job_bench import JobBench
+from tests.servers import refuses_writes
 
 ROOT = Path(__file__).parents[3]
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -102,6 +103,49 @@ def test_doorbells_that_nobody_can_read_are_dropped_and_the_next_one_is_heard(
         worker.terminate()
         assert worker.wait(30) == 0
         assert not redis.llen(QUEUE_NAME[JobKind.GENERATION])
+
+
+def refused(redis: Redis) -> int:
+    """How often it refused a write for want of a replica."""
+    return int(redis.info("errorstats").get("errorstat_NOREPLICAS", {}).get("count", 0))
+
+
+def test_a_redis_that_refuses_writes_ends_no_worker_and_the_next_doorbell_is_heard(
+    bench: JobBench, start: Start, settings: Settings
+) -> None:
+    worker = start(POLL_SECONDS="600")
+    wait_for_worker(bench)
+    with refuses_writes(settings) as redis:
+        before, deadline = refused(redis), time.monotonic() + 40
+        while refused(redis) < before + 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert refused(redis) >= before + 3, "the worker asks again"
+    wait_for(bench, bench.submit().id, JobStatus.SUCCEEDED)
+    assert worker.poll() is None
+    worker.terminate()
+    assert worker.wait(30) == 0
+
+
+def test_a_worker_that_starts_while_redis_refuses_writes_polls(
+    bench: JobBench, start: Start, settings: Settings
+) -> None:
+    with refuses_writes(settings):
+        worker = start(POLL_SECONDS="0.2")
+        for _ in range(3):
+            wait_for(bench, bench.submit().id, JobStatus.SUCCEEDED)
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def test_a_key_that_is_no_queue_ends_no_worker(bench: JobBench, start: Start, settings: Settings) -> None:
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.set(QUEUE_NAME[JobKind.GENERATION], "no list")
+        worker = start(POLL_SECONDS="0.2")
+        for _ in range(3):
+            wait_for(bench, bench.submit().id, JobStatus.SUCCEEDED)
+    worker.terminate()
+    assert worker.wait(30) == 0
 
 
 def test_without_redis_an_idle_worker_polls(bench: JobBench, start: Start) -> None:
