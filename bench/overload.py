@@ -2,13 +2,13 @@
 
 A whole system on this machine. Three modest tenants submit now and then; a fourth always has as many jobs under way as
 the worker holds at once, so that the machine is busy: that is the others' baseline. Then the fourth sends ten times
-what the worker can do, whatever it is answered. Refusals are timed a second time on the idle machine.
+what the worker can do, whatever it is answered. Refusals are timed again on the idle machine: of a tenant who has
+nothing waiting, and of one who has as much waiting as he may by default, which every refusal looks through.
 """
 
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import threading
 import time
@@ -34,6 +34,7 @@ from cli.ledger import Ledger, any_free_port
 from cli.system import System, running
 from cli.up import await_model
 from core.infra.database import Database
+from core.infra.settings import Settings
 from core.services import api_key as api_keys
 from core.services.limit import set_limits
 from core.services.tenant import create_tenant
@@ -45,6 +46,7 @@ _TIMES_CAPACITY = 10
 _REQUEST = {"prompt": "a large red star", "steps": 10}
 _SLOTS = 8
 _QUEUED = 50
+_FULL_LINE = int(Settings.model_fields["max_queued_jobs"].default)
 _WARM_SECONDS = 15.0
 TARGETS = {"wait_ratio": 1.5, "refusal_p99_ms": 50.0, "memory_ratio": 1.05}
 
@@ -107,7 +109,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def measure(system: System, database: Database, *, seconds: float) -> dict[str, Any]:
-    """All three measurements; see the module."""
+    """All the measurements; see the module."""
     tenants = [furnish(database, f"tenant-{number}") for number in range(_MODEST + 1)]
     greedy, modest = tenants[0], tenants[1:]
     with closing(Client(system, greedy)) as client:
@@ -116,24 +118,28 @@ def measure(system: System, database: Database, *, seconds: float) -> dict[str, 
         with asking_now_and_then(system, modest, each=capacity * _MODEST_SHARE) as since:
             busy(client, seconds=seconds)
         baseline = waits(database, modest, since=since())
-        resident = resident_bytes(system)
         client.answers.clear()
-        with asking_now_and_then(system, modest, each=capacity * _MODEST_SHARE) as since:
-            taken = flood(client, per_second=capacity * _TIMES_CAPACITY, seconds=seconds)
-        overload = waits(database, modest, since=since())
+        with memory_watched(system) as memory:
+            with asking_now_and_then(system, modest, each=capacity * _MODEST_SHARE) as since:
+                taken = flood(client, per_second=capacity * _TIMES_CAPACITY, seconds=seconds)
+            overload = waits(database, modest, since=since())
         answers, refusals = Counter(code for code, _ in client.answers), client.latencies(429)
-        memory = resident_bytes(system) / resident
+    waited = {"baseline": report.quantiles(baseline), "overload": report.quantiles(overload)}
+    idle, idle_full = (report.quantiles(refusals_when_idle(system, database, waiting=n)) for n in (0, _FULL_LINE))
     return {
         "capacity_jobs_per_second": capacity,
         "offered_per_second": answers.total() / taken,
         "answers": {str(code): count for code, count in sorted(answers.items())},
-        "wait_seconds": {"baseline": report.quantiles(baseline), "overload": report.quantiles(overload)},
-        "wait_ratio": statistics.median(overload) / statistics.median(baseline),
+        "wait_seconds": waited,
+        "wait_ratio": waited["overload"]["p50"] / waited["baseline"]["p50"],
+        "wait_ratio_p95": waited["overload"]["p95"] / waited["baseline"]["p95"],
         "refusal_ms_under_overload": report.quantiles(refusals),
-        "refusal_ms_idle": (idle := report.quantiles(refusals_when_idle(system, database))),
-        "refusal_p99_ms": idle["p99"],
+        "refusal_ms_idle": idle,
+        f"refusal_ms_idle_with_{_FULL_LINE}_waiting": idle_full,
+        "refusal_p99_ms": idle_full["p99"],
         "retry_after_seconds": report.quantiles(list(map(float, client.retry_after))),
-        "memory_ratio": memory,
+        "memory_bytes": {"at_the_beginning": memory[0], "at_most": max(memory)},
+        "memory_ratio": max(memory) / memory[0],
     }
 
 
@@ -213,15 +219,45 @@ def _open_jobs(session: Session) -> int:
     return int(session.scalar(text("SELECT count(*) FROM job WHERE status IN ('queued', 'running')")) or 0)
 
 
-def refusals_when_idle(system: System, database: Database) -> list[float]:
-    """Milliseconds of refusals, one after the other, while nothing else goes on."""
-    tenant = furnish(database, "nothing allowed")
+def refusals_when_idle(system: System, database: Database, *, waiting: int) -> list[float]:
+    """Milliseconds of refusals of a tenant with so many jobs in line, one after the other, while nothing else goes on.
+
+    No worker takes those jobs: they are not ready for a day.
+    """
+    tenant = furnish(database, f"with {waiting} waiting")
+    line = text(
+        "INSERT INTO job (id, tenant_id, kind, spec, plan, base_model_id, place, cost_seconds, created_at, run_after) "
+        "SELECT gen_random_uuid(), :tenant_id, 'generation', '{}', '{}', model.id, n, 0.2, "
+        "now() - interval '1 hour' + n * interval '1 ms', now() + interval '1 day' "
+        "FROM generate_series(1, :waiting) AS n, (SELECT id FROM stable_diffusion LIMIT 1) AS model"
+    )
     with database.transaction() as session:
-        set_limits(session, tenant_id=tenant.id, changes={"queued_jobs": 0.0})
+        set_limits(session, tenant_id=tenant.id, changes={"queued_jobs": float(waiting)})
+        session.execute(line, {"tenant_id": tenant.id, "waiting": waiting})
+    with database.transaction() as session:
+        session.execute(text("ANALYZE job"))
     with closing(Client(system, tenant)) as client:
         for _ in range(600):
             client.submit()
         return client.latencies(429)[100:]
+
+
+@contextmanager
+def memory_watched(system: System) -> Iterator[list[int]]:
+    """The API's memory in bytes, first at the beginning and then several times a second until the end."""
+    readings, stopped = [resident_bytes(system)], threading.Event()
+
+    def read() -> None:
+        while not stopped.wait(0.2):
+            readings.append(resident_bytes(system))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield readings
+    finally:
+        stopped.set()
+        reader.join()
 
 
 def resident_bytes(system: System) -> int:
