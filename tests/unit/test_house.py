@@ -15,6 +15,8 @@ PICKLERS = {"_pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle",
 LOOSE = {"allow_pickle", "custom_pipeline", "trust_remote_code"}
 RUNNERS = {"__import__", "compile", "eval", "exec"}
 LOADERS = {"torch": {"load", "save", "jit", "hub", "package"}, "yaml": {"load", "load_all", "unsafe_load", "full_load"}}
+OF_THE_SYSTEM = ["api/doorkeeper.py", "api/job_watch.py", "api/metric.py", "api/route/dataset.py"]
+"""Who asks for a key, or whether jobs have ended, or for figures of all; and a signed upload, which has no key."""
 LONG_ON_PURPOSE = ["worker/training/loop.py: train"]
 """The training loop is read from top to bottom in one place."""
 
@@ -79,6 +81,27 @@ def test_the_routes_say_whose_transaction_it_is() -> None:
     """Row-level security holds for what runs for a tenant; only a signed URL or a token may ask for the system's."""
     routes = [path for path in SOURCES if named(path).startswith(("api/route/", "api/submission"))]
     assert [named(path) for path in routes if "transaction()" in path.read_text()] == []
+    found = [named(path) for path in SOURCES if path.is_relative_to(ROOT / "api") for _ in walls_left(path.read_text())]
+    assert sorted(found) == OF_THE_SYSTEM
+
+
+def walls_left(source: str) -> Iterator[ast.Call]:
+    """Every transaction that is opened for no tenant."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="transaction")):
+                given = [*node.args, *(keyword.value for keyword in node.keywords)]
+                if all(isinstance(each, ast.Constant) and each.value is None for each in given):
+                    yield node
+
+
+@pytest.mark.parametrize("source", ["d.transaction()", "a.b.transaction(None)", "d.transaction(tenant_id=None)"])
+def test_a_transaction_for_no_tenant_would_be_noticed(source: str) -> None:
+    assert len(list(walls_left(f"with {source} as session: pass"))) == 1
+
+
+def test_a_transaction_for_a_tenant_is_none_of_those() -> None:
+    assert list(walls_left("with d.transaction(tenant_id) as session, d.transaction(tenant_id=t): pass")) == []
 
 
 def test_no_file_is_a_pickle() -> None:
