@@ -1,5 +1,6 @@
 """What a training run tells the rest of the system while it goes on: progress, metrics, checkpoints."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,16 +60,19 @@ class RunWatch:
     def keep(self, checkpoint: Path, *, step: int) -> None:
         """Store a checkpoint and then say that it exists; one that cannot be stored now is left out.
 
+        Either way it is gone from this disk afterwards, or those of a long training would fill it.
+
         Raises:
             OwnershipLost: the claim is no longer ours.
         """
         reason = self._run.stop_reason
-        if reason is not None and not isinstance(reason, JobInterrupted):
-            return  # nobody will go on from here
         try:
-            self._store(checkpoint, step)
+            if reason is None or isinstance(reason, JobInterrupted):  # else nobody will go on from here
+                self._store(checkpoint, step)
         except Unavailable as error:
             _log.warning("checkpoint_left_out", step=step, error=error.message)
+        finally:
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
     def _store(self, checkpoint: Path, step: int) -> None:
         job, store = self._run, self._runtime.store

@@ -52,11 +52,22 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, config_sha256: str, at
     """Write `folder`/<step>, complete and on the disk when this returns.
 
     Raises:
-        OSError: the disk is full or broken; nothing with that name is there then.
+        OSError: the disk is full or broken; nothing of it is there then.
     """
     final, draft = folder / f"{snapshot.step:08d}", folder / f"{snapshot.step:08d}.draft"
     for stale in (final, draft):
         shutil.rmtree(stale, ignore_errors=True)
+    try:
+        _write(draft, snapshot, config_sha256=config_sha256, attachments=attachments)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)  # half a checkpoint would keep a full disk full
+        raise
+    draft.rename(final)
+    _flush(folder)
+    return final
+
+
+def _write(draft: Path, snapshot: Snapshot, *, config_sha256: str, attachments: Sequence[Path]) -> None:
     draft.mkdir(parents=True)
     for name in _TENSORS:
         tensors = {key: value.detach().cpu().contiguous() for key, value in getattr(snapshot, name).items()}
@@ -78,9 +89,6 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, *, config_sha256: str, at
     (draft / MANIFEST).write_text(json.dumps(manifest, indent=2))
     _flush(draft / MANIFEST)
     _flush(draft)
-    draft.rename(final)
-    _flush(folder)
-    return final
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

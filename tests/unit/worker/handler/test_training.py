@@ -152,6 +152,15 @@ def kill(run: Run) -> None:
     raise Killed
 
 
+def lose_the_store(run: Run) -> None:
+    closed = run._runtime.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
+    run._runtime.store = ObjectStore(closed)
+
+
+def local_checkpoints(bench: Bench) -> list[str]:
+    return [path.name for path in (bench.runtime.settings.data_dir / "work").glob("*/checkpoint/*")]
+
+
 RUN: dict[str, Any] = {"steps": 6, "sample_every": 2, "augment": {"flip": 0.5}, "trigger_word": "zorp"}
 
 
@@ -216,6 +225,40 @@ def test_a_killed_training_goes_on_from_the_newest_whole_checkpoint(make_bench: 
     outcome = training.handle(again, bench.runtime)
     assert digests(outcome) == digests(undisturbed)
     assert list(bench.metrics(job_id)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_of_a_training_that_runs_no_checkpoint_stays_on_the_disk_once_it_is_stored(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench(checkpoint_seconds=1e-9)
+    job_id = bench.submit(**RUN)
+    left: list[str] = []
+    run = EventfulRun(bench.claim(), bench, at_step=6, event=lambda _: left.extend(local_checkpoints(bench)))
+    training.handle(run, bench.runtime)
+    assert bench.checkpoint_steps(job_id) == [5, 4]
+    assert left == []
+
+
+def test_a_checkpoint_that_cannot_be_stored_does_not_stay_on_the_disk(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(checkpoint_seconds=1e-9)
+    job_id = bench.submit(**RUN)
+    left: list[str] = []
+
+    def look(run: Run) -> None:
+        left.extend(local_checkpoints(bench))
+        raise Killed
+
+    def lose_the_store_and_look_later(run: Run) -> None:
+        lose_the_store(run)
+        assert isinstance(run, EventfulRun)
+        run.at_step, run.event = 4, look
+
+    with pytest.raises(Killed):
+        training.handle(
+            EventfulRun(bench.claim(), bench, at_step=2, event=lose_the_store_and_look_later), bench.runtime
+        )
+    assert bench.checkpoint_steps(job_id) == [1]
+    assert left == []
 
 
 def test_a_canceled_training_stops_and_keeps_nothing(bench: Bench) -> None:

@@ -93,3 +93,4 @@ def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
             write_checkpoint(tmp_path, make_snapshot(), config_sha256=CONFIG, attachments=[])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [], "what was written of it would keep the disk full"
