@@ -25,7 +25,7 @@ from core.domain.errors import (
     OwnershipLost,
     Unavailable,
 )
-from core.domain.job import KINDS_OF_WORKER, JobKind, Progress, WorkerKind
+from core.domain.job import JobKind, Progress
 from core.domain.outcome import Outcome
 from core.infra.full_disk import is_full
 from core.services import run as runs
@@ -34,7 +34,6 @@ from worker.heart import Lease
 from worker.runtime import Runtime
 
 _log = structlog.get_logger()
-_TRAININGS = KINDS_OF_WORKER[WorkerKind.TRAINING]
 
 
 class Run:
@@ -74,8 +73,9 @@ class Run:
         return self._lease.stop is not None or self._is_interrupted()
 
     def _is_interrupted(self) -> bool:
-        # Pictures take seconds, so a draining worker finishes them; a training goes on elsewhere from its checkpoint.
-        return self.claim.kind in _TRAININGS and self._runtime.draining.is_set()
+        # Pictures take seconds, so a draining worker finishes them. All else goes on elsewhere: a training from its
+        # checkpoint, a registration from the files that are there.
+        return self.claim.kind is not JobKind.GENERATION and self._runtime.draining.is_set()
 
     @property
     def stop_reason(self) -> JobStopped | None:

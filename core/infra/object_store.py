@@ -1,6 +1,6 @@
 """S3 through boto3: the bytes of every artifact."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -94,15 +94,19 @@ class ObjectStore:
         except (BotoCoreError, ClientError, boto3.exceptions.Boto3Error) as error:
             raise _away("did not take a file", key, error) from error
 
-    def download(self, key: str, path: Path, *, bucket: str | None = None) -> None:
+    def download(
+        self, key: str, path: Path, *, bucket: str | None = None, on_piece: Callable[[], object] = lambda: None
+    ) -> None:
         """Read an object into a file; the file appears only when it is whole.
+
+        `on_piece` is called again and again while it comes; what it raises ends the download.
 
         Raises:
             NotFound: no such key.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._client.download_file(bucket or self.bucket, key, str(path))
+            self._client.download_file(bucket or self.bucket, key, str(path), Callback=lambda _: on_piece())
         except ClientError as error:
             raise _translated(error, key) from error
         except (BotoCoreError, boto3.exceptions.Boto3Error) as error:

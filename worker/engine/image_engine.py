@@ -84,13 +84,7 @@ class ImageEngine:
             Unavailable: the object store is not reachable.
         """
         total = plan.denoising_steps * plan.num_images
-
-        def on_file() -> None:
-            on_step(0, total)
-            if should_stop():
-                raise JobStopped
-
-        fetch_model(model, settings=self._settings, store=self._store, on_file=on_file)
+        self._fetch(model, on_file=lambda: on_step(0, total), should_stop=should_stop)
         with (
             self._hold(model, should_stop=should_stop) as loaded,
             self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline, device=loaded.device) as weights,
@@ -105,14 +99,14 @@ class ImageEngine:
     def inspect(
         self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
     ) -> ModelFacts:
-        """Fetch a model, check it, load it, draw with it once, and say what it is. `on_file` is called between files.
+        """Fetch a model, check it, load it, draw with it once, say what it is. `on_file` is called before each file.
 
         Raises:
             JobStopped: `should_stop` said so.
             ModelUnusable, OutOfMemory, JobFailure: it cannot be used.
             Unavailable: the object store is not reachable.
         """
-        fetch_model(model, settings=self._settings, store=self._store, on_file=on_file)
+        self._fetch(model, on_file=on_file, should_stop=should_stop)
         with self._hold(model, should_stop=should_stop) as loaded:
             plan = _smallest_plan(model, loaded.facts)
             self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
@@ -246,6 +240,9 @@ class ImageEngine:
         """Let go of adapters and models that nobody uses; whether there were any."""
         any_adapter, any_model = self._shelf.free_device(), self._models.drop_unused(until=0)
         return any_adapter or any_model
+
+    def _fetch(self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]) -> None:
+        fetch_model(model, settings=self._settings, store=self._store, on_file=on_file, should_stop=should_stop)
 
     def _load(self, model: ModelHandle) -> LoadedModel:
         folder = fetch_model(model, settings=self._settings, store=self._store)

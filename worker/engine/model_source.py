@@ -4,35 +4,49 @@ import fcntl
 import hashlib
 import re
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import httpx2
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from core.domain.base_model import ModelHandle, SourceKind, parse_source
-from core.domain.errors import ModelUnusable, NotFound
+from core.domain.errors import JobStopped, ModelUnusable, NotFound
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from worker.engine.model_layout import INDEX, read_index, refuse_pickles
 
+_TICK_SECONDS = 0.2
 _SUFFIXES = (".safetensors", ".json", ".txt")
 
 
 def fetch_model(
-    model: ModelHandle, *, settings: Settings, store: ObjectStore, on_file: Callable[[], None] = lambda: None
+    model: ModelHandle,
+    *,
+    settings: Settings,
+    store: ObjectStore,
+    on_file: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """The model's folder; fetched into `settings.model_dir` unless it is there already.
 
     Many threads and processes may ask at once; one of them fetches. What a crash left half done is gone on with.
-    `on_file` is called before each file; what it raises ends the fetching.
+    `on_file` is called before each file; what it raises ends the fetching. `should_stop` is asked all the while.
 
     Raises:
+        JobStopped: `should_stop` said so.
         ModelUnusable: there is nothing there, or nothing that may be loaded.
         Unavailable: the object store is not reachable.
     """
+    heed = partial(_heed, should_stop)
+    heed()
     source = parse_source(model.source)
     if source.kind is SourceKind.FOLDER:
         folder = Path(source.location)
@@ -42,17 +56,22 @@ def fetch_model(
     digest = hashlib.sha256(f"{source.location}@{model.revision}".encode()).hexdigest()
     folder = settings.model_dir / f"{source.kind}-{digest[:32]}"
     if source.kind is SourceKind.S3:
-        return _once(folder, lambda part: _fetch_from_s3(source.location, part, store, on_file))
+        return _once(folder, lambda part: _fetch_from_s3(source.location, part, store, on_file, heed), heed)
     revision = _pinned(model)
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token, on_file))
+    return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token, on_file, heed), heed)
 
 
-def _once(folder: Path, fetch: Callable[[Path], None]) -> Path:
+def _heed(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise JobStopped
+
+
+def _once(folder: Path, fetch: Callable[[Path], None], heed: Callable[[], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with _locked(folder.with_suffix(".lock"), heed):
         if not folder.is_dir():
             part = folder.with_suffix(".part")
             part.mkdir(exist_ok=True)
@@ -63,13 +82,25 @@ def _once(folder: Path, fetch: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, heed: Callable[[], None]) -> Iterator[None]:
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _took(file):
+            heed()
+            time.sleep(_TICK_SECONDS)
         yield
 
 
-def _fetch_from_s3(location: str, part: Path, store: ObjectStore, on_file: Callable[[], None]) -> None:
+def _took(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _fetch_from_s3(
+    location: str, part: Path, store: ObjectStore, on_file: Callable[[], None], heed: Callable[[], None]
+) -> None:
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     prefix = f"{prefix}/" if prefix else ""
     try:
@@ -87,7 +118,7 @@ def _fetch_from_s3(location: str, part: Path, store: ObjectStore, on_file: Calla
         path = part / name
         if not path.is_file() or path.stat().st_size != sizes[name]:
             on_file()
-            store.download(f"{prefix}{name}", path, bucket=bucket)
+            store.download(f"{prefix}{name}", path, bucket=bucket, on_piece=heed)
 
 
 def _is_wanted(name: str, folders: Iterable[str]) -> bool:
@@ -104,7 +135,9 @@ def _pinned(model: ModelHandle) -> str:
     return model.revision
 
 
-def _fetch_from_hub(name: str, revision: str, part: Path, token: str | None, on_file: Callable[[], None]) -> None:
+def _fetch_from_hub(
+    name: str, revision: str, part: Path, token: str | None, on_file: Callable[[], None], heed: Callable[[], None]
+) -> None:
     hub = HfApi(token=token)
     try:
         files = hub.list_repo_files(name, revision=revision)
@@ -114,9 +147,25 @@ def _fetch_from_hub(name: str, revision: str, part: Path, token: str | None, on_
         layout = read_index(index.read_text())
         for file in sorted(_without_twins(file for file in files if _is_wanted(file, layout.folders))):
             on_file()
-            hub.hf_hub_download(name, file, revision=revision, local_dir=part)
+            _await(partial(hub.hf_hub_download, name, file, revision=revision, local_dir=part), heed)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise ModelUnusable(f"The hub does not give {name}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _await(fetch: Callable[[], object], heed: Callable[[], None]) -> None:
+    """See a fetch to its end, or leave it to itself: a hub's client cannot be stopped. What it brings is whole."""
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(fetch())
+        except Exception as error:  # noqa: BLE001  # it is raised again where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="hub", daemon=True).start()
+    while not wait([done], timeout=_TICK_SECONDS).done:
+        heed()
+    done.result()
 
 
 def _without_twins(files: Iterable[str]) -> set[str]:

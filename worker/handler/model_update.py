@@ -88,7 +88,10 @@ class _Update:
             self.manifest = update_run.read_manifest(session, self._plan)
         self._fetch_pictures()
         self._say("fetching the base model")
-        self._model_folder = fetch_model(self._run.model, settings=self._runtime.settings, store=self._runtime.store)
+        run, runtime = self._run, self._runtime
+        self._model_folder = fetch_model(
+            run.model, settings=runtime.settings, store=runtime.store, should_stop=run.should_stop
+        )
 
     def _fetch_pictures(self) -> None:
         """All of them, so that every one that is lost is known, and left out of the next update."""

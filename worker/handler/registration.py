@@ -1,6 +1,5 @@
 """Registration: a base model's source → fetched, checked, loaded once → what it is."""
 
-from core.domain.errors import JobStopped
 from core.domain.outcome import Outcome
 from worker.runner import Run
 from worker.runtime import Runtime
@@ -20,8 +19,6 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         nonlocal count
         count += 1
         run.report(step=0, steps=1, message=f"fetching file {count}")
-        if run.should_stop():
-            raise JobStopped
 
     run.report(step=0, steps=1, message="checking")
     return Outcome(model_facts=runtime.engine.inspect(run.model, on_file=on_file, should_stop=run.should_stop))

@@ -37,7 +37,7 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         tell("fetching the pictures")
         examples = _fetch_examples(run, runtime, plan, folder / "picture", tell=tell)
         tell("loading the base model")
-        model_folder = fetch_model(run.model, settings=settings, store=runtime.store)
+        model_folder = fetch_model(run.model, settings=settings, store=runtime.store, should_stop=run.should_stop)
         device = settings.device if run.model.options.device == "auto" else run.model.options.device
         tuning = FineTuning(model_folder, examples, plan=plan, device=device)
         tuning.prepare(lambda count: tell(f"encoding picture {count} of {len(examples)}"))

@@ -1,3 +1,4 @@
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -76,6 +77,45 @@ def test_a_fetch_that_was_stopped_is_not_a_model_and_is_gone_on_with(
     assert fetched == len(files_of(sd_folder)) - 1 - 3, "all but the index and the three that were there"
 
 
+def test_a_fetch_stops_in_the_middle_of_a_file(
+    settings: Settings, store: ObjectStore, prefix: str, sd_folder: Path
+) -> None:
+    store.put("models/tiny/vae/last.safetensors", bytes(2**24), content_type="application/octet-stream")
+    files = len(files_of(sd_folder))  # all but the index, and the last
+    begun = asked = 0
+
+    def on_file() -> None:
+        nonlocal begun
+        begun += 1
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += begun == files
+        return asked > 2
+
+    with pytest.raises(JobStopped):
+        fetch_model(handle(prefix), settings=settings, store=store, on_file=on_file, should_stop=should_stop)
+    [part] = settings.model_dir.glob("*.part")
+    assert begun == files and not list(part.glob("vae/last*"))
+
+
+def test_whoever_waits_until_another_has_fetched_may_stop(settings: Settings, store: ObjectStore, prefix: str) -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert stopped.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetch_model, handle(prefix), settings=settings, store=store, on_file=wait)
+        assert begun.wait(60)
+        asked = itertools.count()
+        with pytest.raises(JobStopped):
+            fetch_model(handle(prefix), settings=settings, store=store, should_stop=lambda: next(asked) > 1)
+        stopped.set()
+        assert first.result().is_dir()
+
+
 def test_many_ask_at_once(settings: Settings, store: ObjectStore, prefix: str) -> None:
     calls: list[str] = []
     with ThreadPoolExecutor(6) as pool:
@@ -138,6 +178,8 @@ class Hub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.asked: list[str] = []
+        self.stuck_at: str | None = None
+        self.is_stuck, self.goes_on = threading.Event(), threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(handler) -> None:
@@ -165,6 +207,9 @@ class Hub:
                 handler.send_header("ETag", f'"{hash(body)}"')
                 handler.send_header("X-Repo-Commit", REVISION)
                 handler.end_headers()
+                if with_body and name == self.stuck_at:
+                    self.is_stuck.set()
+                    assert self.goes_on.wait(60)
                 if with_body:
                     handler.wfile.write(body or b"")
 
@@ -204,3 +249,12 @@ def test_a_hub_gives_what_is_needed_once(alone: Settings, hub: Hub, sd_folder: P
 def test_a_hub_that_does_not_have_it(alone: Settings, hub: Hub) -> None:
     with pytest.raises(ModelUnusable, match="hub does not give owner/other"):
         fetch_model(handle("owner/other", REVISION), settings=alone, store=ObjectStore(alone))
+
+
+def test_a_fetch_from_a_hub_stops_in_the_middle_of_a_file(alone: Settings, hub: Hub, sd_folder: Path) -> None:
+    model, store = handle("owner/name", REVISION), ObjectStore(alone)
+    hub.stuck_at = "vae/diffusion_pytorch_model.safetensors"
+    with pytest.raises(JobStopped):
+        fetch_model(model, settings=alone, store=store, should_stop=hub.is_stuck.is_set)
+    hub.goes_on.set()
+    assert files_of(fetch_model(model, settings=alone, store=store)) == files_of(sd_folder)

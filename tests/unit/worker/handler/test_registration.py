@@ -8,13 +8,14 @@ from uuid import UUID
 import pytest
 
 from core.domain.job import JobKind, JobStatus
+from core.domain.outcome import Outcome
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.table import Job, StableDiffusion
 from tests.job_bench import JobBench
 from tests.poison import checkpoint, pickled
 from worker.handler import registration
-from worker.runner import run_next
+from worker.runner import Run, run_next
 from worker.runtime import Runtime
 
 HANDLERS = {JobKind.REGISTRATION: registration.handle}
@@ -55,6 +56,22 @@ def test_a_model_in_the_object_store(bench: JobBench, runtime: Runtime, store: O
             store.upload(path, f"model/{path.relative_to(folder)}")
     bench.execute("UPDATE stable_diffusion SET source = :source", source=f"s3://{store.bucket}/model")
     assert run(bench, runtime)[1].status == "ready"
+
+
+def test_a_worker_that_drains_gives_a_registration_back(bench: JobBench, runtime: Runtime) -> None:
+    def drained(run: Run, runtime: Runtime) -> Outcome:
+        runtime.draining.set()
+        return registration.handle(run, runtime)
+
+    job = bench.submit(kind=JobKind.REGISTRATION)
+    assert run_next(runtime, {JobKind.REGISTRATION: drained})
+    back = bench.get(job.id)
+    assert (back.status, back.interrupt_count, back.crash_count, back.attempt) == (JobStatus.QUEUED, 1, 0, 0)
+    with bench.database.transaction() as session:
+        assert session.get_one(StableDiffusion, bench.model_id).status == "checking"
+    runtime.draining.clear()
+    assert run_next(runtime, HANDLERS)
+    assert bench.get(job.id).status == JobStatus.SUCCEEDED
 
 
 def cut(file: Path) -> None:

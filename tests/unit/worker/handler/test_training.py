@@ -12,7 +12,15 @@ from PIL import Image
 from core.domain import object_key
 from core.domain.adapter import AdapterManifest
 from core.domain.dataset import DatasetItem, DatasetManifest, DatasetStatus
-from core.domain.errors import DatasetUnusable, JobCanceled, JobFailure, JobInterrupted, JobStopped, OwnershipLost
+from core.domain.errors import (
+    DatasetUnusable,
+    JobCanceled,
+    JobFailure,
+    JobInterrupted,
+    JobStopped,
+    OwnershipLost,
+    Unavailable,
+)
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome
 from core.infra.database import Database
@@ -152,15 +160,6 @@ def kill(run: Run) -> None:
     raise Killed
 
 
-def lose_the_store(run: Run) -> None:
-    closed = run._runtime.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
-    run._runtime.store = ObjectStore(closed)
-
-
-def local_checkpoints(bench: Bench) -> list[str]:
-    return [path.name for path in (bench.runtime.settings.data_dir / "work").glob("*/checkpoint/*")]
-
-
 RUN: dict[str, Any] = {"steps": 6, "sample_every": 2, "augment": {"flip": 0.5}, "trigger_word": "zorp"}
 
 
@@ -227,37 +226,21 @@ def test_a_killed_training_goes_on_from_the_newest_whole_checkpoint(make_bench: 
     assert list(bench.metrics(job_id)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_of_a_training_that_runs_no_checkpoint_stays_on_the_disk_once_it_is_stored(
-    make_bench: Callable[..., Bench],
-) -> None:
+def test_a_checkpoint_leaves_the_disk_once_it_is_stored_or_given_up(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(checkpoint_seconds=1e-9)
     job_id = bench.submit(**RUN)
     left: list[str] = []
-    run = EventfulRun(bench.claim(), bench, at_step=6, event=lambda _: left.extend(local_checkpoints(bench)))
-    training.handle(run, bench.runtime)
-    assert bench.checkpoint_steps(job_id) == [5, 4]
-    assert left == []
+    run = EventfulRun(bench.claim(), bench, at_step=4)
 
+    def look_and_lose_the_store(_: Run) -> None:
+        left.extend(path.name for path in (bench.runtime.settings.data_dir / "work").glob("*/checkpoint/*"))
+        closed = bench.runtime.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
+        bench.runtime.store, run.at_step = ObjectStore(closed), 6
 
-def test_a_checkpoint_that_cannot_be_stored_does_not_stay_on_the_disk(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(checkpoint_seconds=1e-9)
-    job_id = bench.submit(**RUN)
-    left: list[str] = []
-
-    def look(run: Run) -> None:
-        left.extend(local_checkpoints(bench))
-        raise Killed
-
-    def lose_the_store_and_look_later(run: Run) -> None:
-        lose_the_store(run)
-        assert isinstance(run, EventfulRun)
-        run.at_step, run.event = 4, look
-
-    with pytest.raises(Killed):
-        training.handle(
-            EventfulRun(bench.claim(), bench, at_step=2, event=lose_the_store_and_look_later), bench.runtime
-        )
-    assert bench.checkpoint_steps(job_id) == [1]
+    run.event = look_and_lose_the_store
+    with pytest.raises(Unavailable):
+        training.handle(run, bench.runtime)
+    assert bench.checkpoint_steps(job_id) == [3, 2]
     assert left == []
 
 
