@@ -44,7 +44,7 @@ def sweep_orphans(
     orphans = sorted(set(aged) - _known(database, aged)) if aged else []
     if orphans:
         _check_owner(database, store, is_doubtful=2 * len(orphans) > len(aged))
-    removed = [key for key in orphans if _remove_if_old(store, key, born_by)]
+    removed = _remove(store, orphans, born_by)
     if removed:
         _log.info("orphans_removed", count=len(removed), first=removed[0])
     return Swept(found[-1].key if found else None, removed)
@@ -70,6 +70,13 @@ def _check_owner(database: Database, store: ObjectStore, *, is_doubtful: bool) -
         return
     if owner.strip() != str(own):
         raise Conflict(f"{store.bucket} belongs to the database of {owner.strip()[:100]}, and this is that of {own}.")
+
+
+def _remove(store: ObjectStore, orphans: Sequence[str], born_by: datetime) -> Sequence[str]:
+    """Those that were removed. A tenant's files are named by what they hold, so each of them is looked at once more."""
+    kept = {key for key in orphans if key.startswith("tenant/") and not _remove_if_old(store, key, born_by)}
+    store.delete_many([key for key in orphans if not key.startswith("tenant/")])
+    return [key for key in orphans if key not in kept]
 
 
 def _remove_if_old(store: ObjectStore, key: str, born_by: datetime) -> bool:

@@ -29,10 +29,10 @@ from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
 from core.infra.task_queue import TaskQueue
-from core.services.removal import delete_all, remove_after_commit
+from core.services.removal import delete_after_commit, delete_all
 
 _log = structlog.get_logger()
-_BATCH = 200
+_BATCH, _OLD_BATCH = 200, 1000
 
 
 def sweep(session: Session, *, stall_seconds: float) -> int:
@@ -106,20 +106,21 @@ def forget(session: Session) -> None:
 
 
 def remove_old(session: Session, *, store: ObjectStore, retention: Retention) -> int:
-    """Delete finished jobs past their retention, and all their objects after the commit; how many.
+    """Delete some of the finished jobs past their retention, and all their objects after the commit; how many.
 
     Rows go first: one that came to be needed meanwhile stays, and its files with it. What a crash between leaves in the
-    store are orphans.
+    store are orphans, and so is what a store leaves that is away then, which is `Unavailable`.
     """
     old = [
-        job
+        job_id
         for kind in JobKind
-        for job in jobs.old_terminal(session, kind=kind, older_than=retention.of(kind), limit=_BATCH)
+        for job_id in jobs.old_terminal(session, kind=kind, older_than=retention.of(kind), limit=_OLD_BATCH)
     ]
-    for job in old:
-        withdrawals.remove_rows_of(session, job_id=job.id)
-        session.delete(job)
-        remove_after_commit(session, store, prefix=job_prefix(job_id=job.id))
+    if old:
+        store.check()  # else its files would be orphans
+        withdrawals.remove_rows_of(session, job_ids=old)
+        jobs.remove(session, job_ids=old)
+        delete_after_commit(session, store, prefixes=[job_prefix(job_id=job_id) for job_id in old])
     return len(old)
 
 
@@ -134,7 +135,7 @@ def erase_taken_back(session: Session, *, store: ObjectStore) -> int:
         if adapter is not None and adapters.is_in_use(session, adapter):
             continue
         if update.job_id is not None:
-            delete_all(store, prefix=job_prefix(job_id=update.job_id))
+            delete_all(store, prefixes=[job_prefix(job_id=update.job_id)])
         update.erased_at = func.now()
         erased += 1
     return erased

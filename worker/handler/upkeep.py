@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -20,11 +21,12 @@ from core.services.orphan import sweep_orphans
 from core.services.settlement import reconcile
 from worker.runtime import Runtime
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 _NOW_AND_THEN, _SELDOM = 5, 30
 """Ticks between two looks at what waits for feedback, and between two rounds of what is not urgent."""
 
-_TIDY_SECONDS, _BUCKET_SECONDS = 60.0, 24 * 3600.0
+_AT_ONCE, _PART_SECONDS, _TIDY_SECONDS, _BUCKET_SECONDS = 0.0, 5.0, 60.0, 24 * 3600.0
 
 
 def tick(runtime: Runtime, *, count: int) -> None:
@@ -47,8 +49,8 @@ def tick(runtime: Runtime, *, count: int) -> None:
 class Housekeeping:
     """Removes files: of what was taken back, of what is old, and of nobody.
 
-    In a thread of its own: a store is slow to delete, and the clockwork must not wait for it. It goes through the
-    bucket part by part, from its beginning again a day after it came to the end.
+    In a thread of its own: a store is slow to delete, and the clockwork must not wait for it. What is old goes as fast
+    as that is. The bucket is gone through part by part, with rests, and from its beginning again a day after its end.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -56,34 +58,41 @@ class Housekeeping:
         self._after = ""
 
     def start(self, stopped: threading.Event) -> None:
-        """Tidy, and look at a part of the bucket, every now and then, until `stopped`."""
+        """Tidy, and look at a part of the bucket, whenever it is time, until `stopped`."""
         threading.Thread(target=self._run, args=(stopped,), name="housekeeping", daemon=True).start()
 
     def _run(self, stopped: threading.Event) -> None:
-        look_at = 0.0
-        while not stopped.wait(_TIDY_SECONDS):
-            self.tidy()
-            if time.monotonic() >= look_at and not self.look():
-                look_at = time.monotonic() + _BUCKET_SECONDS
+        tidy_at = look_at = time.monotonic() + _TIDY_SECONDS
+        while not stopped.wait(max(0.0, min(tidy_at, look_at) - time.monotonic())):
+            if time.monotonic() >= tidy_at:
+                tidy_at = self.tidy() + time.monotonic()
+            if time.monotonic() >= look_at:
+                look_at = self.look() + time.monotonic()
 
-    def tidy(self) -> None:
-        """Remove what was taken back, and what is old."""
+    def tidy(self) -> float:
+        """Remove some of what was taken back and of what is old; for how many seconds there is no more."""
         runtime, retention = self._runtime, self._runtime.settings.retention
-        _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
-        _attempt(runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention))
+        erased = _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
+        removed = _attempt(
+            runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention)
+        )
+        return _AT_ONCE if erased or removed else _TIDY_SECONDS
 
-    def look(self) -> bool:
-        """Remove the orphans of the bucket's next part; whether more may follow. What goes wrong is logged."""
+    def look(self) -> float:
+        """Remove the orphans of the bucket's next part; the seconds until the part after it is due.
+
+        What goes wrong is logged.
+        """
         runtime, age = self._runtime, timedelta(days=self._runtime.settings.orphan_days)
         with _outlived():
             try:
                 swept = sweep_orphans(runtime.database, runtime.store, after=self._after, older_than=age)
             except Conflict as refusal:
                 _log.error("orphans_kept", error=refusal.message)
-                return False
+                return _BUCKET_SECONDS
             self._after = swept.last_key or ""
-            return swept.last_key is not None
-        return True
+            return _BUCKET_SECONDS if swept.last_key is None else _PART_SECONDS
+        return _TIDY_SECONDS
 
 
 def _replace_what_was_taken_back(runtime: Runtime) -> None:
@@ -108,9 +117,11 @@ def _look_at_rollouts(runtime: Runtime, *, with_work: bool) -> None:
         _attempt(runtime, partial(live_test.look, tenant_id=tenant_id, model_id=model_id, with_work=with_work))
 
 
-def _attempt(runtime: Runtime, part: Callable[[Session], object]) -> None:
+def _attempt(runtime: Runtime, part: Callable[[Session], T]) -> T | None:
+    """What came of it; None where it failed."""
     with _outlived(), runtime.database.transaction() as session:
-        part(session)
+        return part(session)
+    return None
 
 
 @contextmanager

@@ -63,8 +63,7 @@ def delete_checkpoint(store: ObjectStore, object_prefix: str) -> None:
     Raises:
         Unavailable: the store is not reachable; what is left has no row and is swept some day.
     """
-    for key, _ in list(store.list(object_prefix)):
-        store.delete(key)
+    store.delete_many([key for key, _ in store.list(object_prefix)])
 
 
 def _fetch(store: ObjectStore, checkpoint: StoredCheckpoint, path: Path) -> str | None:

@@ -1,12 +1,12 @@
 """Queries on jobs. Every time is the database's own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, and_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import ARRAY, Text, and_, bindparam, case, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, aliased, defer, selectinload
 
@@ -189,7 +189,7 @@ def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     return session.scalar(select(Job.id).where(READY, Job.kind.in_(kinds)).limit(1)) is not None
 
 
-def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limit: int) -> Sequence[Job]:
+def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limit: int) -> Sequence[UUID]:
     """Finished jobs of a kind past their retention that nothing but withdrawn feedback points to any more, locked."""
     kept = select(Adapter.job_id).where(Adapter.job_id.is_not(None))
     told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
@@ -200,7 +200,7 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
     needed = select(begun_with).where(waiting.status.not_in(TERMINAL), begun_with.is_not(None))
     drawn_from = select(Artifact.job_id).where(Artifact.object_key.in_(needed))
     return session.scalars(
-        select(Job)
+        select(Job.id)
         .where(
             Job.kind == kind,
             Job.status.in_(TERMINAL),
@@ -213,3 +213,8 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+
+
+def remove(session: Session, *, job_ids: Collection[UUID]) -> None:
+    """Delete jobs, with all rows that are theirs."""
+    session.execute(delete(Job).where(Job.id.in_(job_ids)), execution_options={"synchronize_session": False})

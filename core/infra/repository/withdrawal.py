@@ -102,9 +102,9 @@ def blank_user(session: Session, *, tenant_id: UUID, user_ref: str) -> None:
     )
 
 
-def remove_rows_of(session: Session, *, job_id: UUID) -> None:
-    """Delete the rows that withdrawn feedback on a job's images left, with their places in manifests."""
-    images = select(Artifact.id).where(Artifact.job_id == job_id)
+def remove_rows_of(session: Session, *, job_ids: Collection[UUID]) -> None:
+    """Delete the rows that withdrawn feedback on jobs' images left, with their places in manifests."""
+    images = select(Artifact.id).where(Artifact.job_id.in_(job_ids))
     of_job = or_(UserFeedback.image_id.in_(images), UserFeedback.rejected_image_id.in_(images))
     gone = list(session.scalars(select(UserFeedback.id).where(of_job, UserFeedback.withdrawn_at.is_not(None))))
     for place in (TrainingData, TrainingExclusion):

@@ -5,10 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from core.domain.errors import JobFailure
+from core.domain.errors import JobFailure, Unavailable
 from core.domain.job import JobKind
 from core.domain.retention import Retention
 from core.infra.object_store import ObjectStore
+from core.infra.settings import Settings
 from core.services import run as run_service
 from core.services.upkeep import remove_old
 from tests.job_bench import IMAGE, JobBench
@@ -56,6 +57,25 @@ def test_a_picture_that_a_waiting_job_begins_with_is_kept_for_it(bench: JobBench
     follower = bench.submit(plan={"init_image_key": IMAGE.object_key})
     assert removed(bench, store) == 0
     bench.cancel(follower.id)
+    assert removed(bench, store) == 1
+
+
+def test_what_many_jobs_left_goes_in_few_requests(bench: JobBench, store: ObjectStore) -> None:
+    job_ids = [ended(bench, JobKind.GENERATION, days_ago=31.0) for _ in range(3)]
+    for job_id in job_ids:
+        for number in range(4):
+            store.put(f"job/{job_id}/1/output/{number}.png", b"picture", content_type="image/png")
+    sent: list[str] = []
+    store._client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.method))
+    assert removed(bench, store) == 3
+    assert sent == ["HEAD", "GET", "GET", "GET", "POST"]
+    assert list(store.list("job/")) == []
+
+
+def test_while_the_store_is_away_no_job_goes(bench: JobBench, settings: Settings, store: ObjectStore) -> None:
+    ended(bench, JobKind.GENERATION, days_ago=31.0)
+    with pytest.raises(Unavailable):
+        removed(bench, ObjectStore(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})))
     assert removed(bench, store) == 1
 
 

@@ -12,9 +12,9 @@ from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.table import ModelUpdate
 from core.infra.task_queue import TaskQueue
-from core.services import model_update
+from core.services import model_update, upkeep
 from tests.learning_bench import LearningBench
-from worker.handler.upkeep import Housekeeping, tick
+from worker.handler.upkeep import _BUCKET_SECONDS, _PART_SECONDS, _TIDY_SECONDS, Housekeeping, tick
 from worker.runtime import Runtime
 
 
@@ -110,6 +110,32 @@ def test_pictures_outlive_their_retention_while_somebodys_word_on_them_stands(cl
     assert clock.count("user_feedback", "withdrawn_at IS NOT NULL") == 0
     [update] = clock.updates()[:1]
     assert update.taken_back_at is not None
+
+
+def test_the_housekeeping_goes_on_at_once_while_there_is_more_that_is_old(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_OLD_BATCH", 2)
+    with clock.loop.database.transaction() as session:
+        for number in range(5):
+            clock.loop.draw(session, f"star {number}")
+    clock.loop.execute("UPDATE job SET completed_at = now() - interval '1 year'")
+    housekeeping, left, waits = Housekeeping(clock.runtime), [], []
+    for _ in range(4):
+        waits.append(housekeeping.tidy())
+        left.append(clock.count("job", "true"))
+    assert left == [3, 1, 0, 0]
+    assert waits == [0.0, 0.0, 0.0, _TIDY_SECONDS]
+
+
+def test_the_housekeeping_goes_through_the_bucket_part_by_part(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    housekeeping, store = Housekeeping(clock.runtime), clock.runtime.store
+    assert housekeeping.look() == _BUCKET_SECONDS, "it is empty"
+    store.put("job/x", b"x", content_type="x")
+    assert [housekeeping.look(), housekeeping.look()] == [_PART_SECONDS, _BUCKET_SECONDS]
+    closed = clock.runtime.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
+    clock.runtime.store = ObjectStore(closed)
+    assert housekeeping.look() == _TIDY_SECONDS, "the store is away"
 
 
 def test_one_broken_policy_does_not_stop_the_others(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
