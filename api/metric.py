@@ -54,6 +54,9 @@ class SystemCollector(Collector):
 def _work(count: Census) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
     queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
+    overdue = GaugeMetricFamily(
+        "lorikeet_jobs_overdue_seconds", "How long the lease or deadline is over that was first."
+    )
     workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
     for (kind, status), number in count.jobs.items():
         jobs.add_metric([kind, status], number)
@@ -61,7 +64,8 @@ def _work(count: Census) -> Iterator[Metric]:
         queued.add_metric([kind], number)
     for worker, number in count.workers.items():
         workers.add_metric([worker], number)
-    yield from (jobs, queued, workers)
+    overdue.add_metric([], count.jobs_overdue)
+    yield from (jobs, queued, overdue, workers)
 
 
 def _webhooks(count: Census) -> Iterator[Metric]:

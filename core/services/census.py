@@ -29,12 +29,13 @@ class LiveWorker:
 class Census:
     """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero.
 
-    `live` are these processes. Webhooks are told, or not yet, by outcome; the longest due one for `webhook_overdue`
-    seconds.
+    For `jobs_overdue` seconds the lease or deadline is over that was over first. `live` are these processes.
+    Webhooks are told, or not yet, by outcome; the longest due one for `webhook_overdue` seconds.
     """
 
     jobs: Mapping[tuple[JobKind, JobStatus], int]
     queued: Mapping[JobKind, int]
+    jobs_overdue: float
     workers: Mapping[WorkerKind, int]
     live: Sequence[LiveWorker]
     webhooks: Mapping[str, int]
@@ -49,6 +50,7 @@ def take(session: Session) -> Census:
     return Census(
         jobs=counted,
         queued={kind: counted.get((kind, JobStatus.QUEUED), 0) for kind in JobKind},
+        jobs_overdue=jobs.overdue_seconds(session),
         workers={kind: alive[kind] for kind in WorkerKind},
         live=live,
         webhooks=dict.fromkeys(deliveries.OUTCOMES, 0) | deliveries.count_by_outcome(session),

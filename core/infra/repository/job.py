@@ -99,6 +99,13 @@ def overdue(session: Session, *, stall_seconds: float, limit: int) -> Sequence[t
     return [(job, bool(is_late), bool(is_dead)) for job, is_late, is_dead in session.execute(query)]
 
 
+def overdue_seconds(session: Session) -> float:
+    """By how much the oldest expired lease or passed deadline is overdue; 0 where there is none."""
+    lease = select(func.min(Job.lease_expires_at)).where(Job.status == JobStatus.RUNNING).scalar_subquery()
+    deadline = select(func.min(Job.deadline_at)).where(ACTIVE).scalar_subquery()
+    return max(0.0, float(session.scalar(select(seconds_since(func.least(lease, deadline)))) or 0.0))
+
+
 def take_unrung(
     session: Session, *, kinds: Sequence[JobKind], ring_seconds: float, limit: int
 ) -> Sequence[tuple[JobKind, UUID]]:

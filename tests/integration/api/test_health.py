@@ -121,6 +121,7 @@ def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
         'lorikeet_queue_length{kind="training"} 0.0',
         'lorikeet_workers_alive{kind="generation"} 1.0',
         'lorikeet_workers_alive{kind="training"} 0.0',
+        "lorikeet_jobs_overdue_seconds 0.0",
         "lorikeet_database_up 1.0",
         "process_resident_memory_bytes",
     ):
