@@ -38,7 +38,8 @@ _BATCH, _OLD_BATCH = 200, 1000
 def sweep(session: Session, *, stall_seconds: float) -> int:
     """End or requeue jobs whose deadline passed, whose lease ran out, or whose progress stalled; how many."""
     found = jobs.overdue(session, stall_seconds=stall_seconds, limit=_BATCH)
-    for job, is_late, _ in found:
+    # Every sweep takes the rows of tenants' accounts in one order, or two of them could wait for each other.
+    for job, is_late, _ in sorted(found, key=lambda each: (each[0].tenant_id, WORKER_OF_KIND[JobKind(each[0].kind)])):
         if job.status == JobStatus.RUNNING:
             limits.add_usage(session, job_id=job.id, worker=WORKER_OF_KIND[JobKind(job.kind)])
         if is_late:
