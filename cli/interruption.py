@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and a closed terminal: they end a command once, and never disturb its tidying up."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,10 +24,14 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Run the block to its end, whoever asks."""
-    with _answering(_SIGNALS, signal.SIG_IGN):
-        yield
+def undisturbed() -> Iterator[threading.Event]:
+    """Run the block to its end, whoever asks; the event is set when that is by Ctrl-C, which is meant each time.
+
+    Of the other signals two may come of one request: from whoever asks, and from a parent that was asked, too.
+    """
+    hurry = threading.Event()
+    with _answering(_SIGNALS, signal.SIG_IGN), _answering((signal.SIGINT,), lambda *_: hurry.set()):
+        yield hurry
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature of a signal handler

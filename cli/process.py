@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 
 _GATE = 'read -r go && exec "$@" </dev/null'
 _GLANCE_SECONDS = 0.05
+_MOMENT_SECONDS = 1.0
 _HAS_PROC = sys.platform.startswith("linux")
 
 
@@ -115,15 +117,29 @@ def start(program: Program, write_down: Callable[[Mark], None], *, group: int = 
     return process
 
 
-def end(marks: Iterable[Mark], *, patience_seconds: float) -> list[Mark]:
-    """Stop processes and all their children: politely together, then by force. Returns those that needed force."""
+def end(
+    marks: Iterable[Mark],
+    *,
+    patience_seconds: float,
+    hurry: threading.Event | None = None,
+    on_wait: Callable[[Sequence[Mark]], None] = lambda _: None,
+) -> list[Mark]:
+    """Stop processes and all their children: politely together, then by force. Returns those that needed force.
+
+    `hurry` ends the patience. `on_wait` is told once which of them take longer than a moment.
+    """
     alive = [mark for mark in marks if mark.is_alive]
     for mark in alive:
         _signal(mark.pid, mark.stop_signal)
-    deadline = time.monotonic() + patience_seconds
-    while time.monotonic() < deadline and any(mark.is_alive for mark in alive):
+    began, is_told = time.monotonic(), False
+    while stubborn := [mark for mark in alive if mark.is_alive]:
+        waited = time.monotonic() - began
+        if waited >= patience_seconds or (hurry is not None and hurry.is_set()):
+            break
+        if waited >= _MOMENT_SECONDS and not is_told:
+            is_told = True
+            on_wait(stubborn)
         time.sleep(_GLANCE_SECONDS)
-    stubborn = [mark for mark in alive if mark.is_alive]
     for mark in alive:
         _signal_group(mark.pid, signal.SIGKILL)
     while any(mark.is_alive for mark in stubborn):

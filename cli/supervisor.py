@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cli.ledger import Ledger
-from cli.process import Program, end, end_group, start
+from cli.process import Mark, Program, end, end_group, start
 
 _GLANCE_SECONDS = 0.2
 _LONG_LIFE_SECONDS = 60.0  # after such a life a crash counts as the first again
@@ -66,22 +66,36 @@ class Supervisor:
         with self._lock:
             return {child.program.name: child.crashes for child in self._children}
 
-    def stop(self) -> None:
-        """End every program: the last group first, each group together."""
+    def stop(self, *, hurry: threading.Event | None = None) -> None:
+        """End every program: the last group first, each group together. `hurry` ends the wait for one group."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
         marks = self._ledger.marks
         for group in range(self._group, 0, -1):
-            patience = max(
-                (child.program.patience_seconds for child in self._children if child.group == group), default=0.0
-            )
-            for mark in end([mark for mark in marks if mark.group == group], patience_seconds=patience):
-                self._say(f"{mark.name} did not stop within {patience:.0f} s and was killed.")
+            self._end([mark for mark in marks if mark.group == group], group, hurry or threading.Event())
         for child in self._children:
             child.process.wait()
         self._children.clear()
         self._ledger.clear()
+
+    def _end(self, marks: Sequence[Mark], group: int, hurry: threading.Event) -> None:
+        patience = max(
+            (child.program.patience_seconds for child in self._children if child.group == group), default=0.0
+        )
+
+        def on_wait(alive: Sequence[Mark]) -> None:
+            names = " and ".join(mark.name for mark in alive)
+            has, them = ("it has", "it") if len(alive) == 1 else ("they have", "them")
+            self._say(
+                f"Waiting for {names}, which may take {patience:.0f} s to finish what {has}. "
+                f"Ctrl-C ends {them} at once."
+            )
+
+        hurry.clear()
+        for mark in end(marks, patience_seconds=patience, hurry=hurry, on_wait=on_wait):
+            how = "before it had finished" if hurry.is_set() else f"since it did not stop within {patience:.0f} s"
+            self._say(f"{mark.name} was killed {how}.")
 
     def _watch(self) -> None:
         while not self._stopping.wait(_GLANCE_SECONDS):

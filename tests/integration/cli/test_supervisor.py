@@ -1,8 +1,10 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,29 @@ def test_groups_stop_in_the_reverse_of_their_start(tmp_path: Path, supervisor: S
         wait_until(ready.exists)
     supervisor.stop()
     assert told.read_text().split() == ["api", "workers", "servers"]
+
+
+def test_whoever_stops_learns_what_is_waited_for_and_a_second_ctrl_c_ends_that_alone(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    told, ready, hurry = tmp_path / "told", tmp_path / "ready", threading.Event()
+    code = SAY_WHEN_STOPPED.format(told=str(told), name="server", ready=str(tmp_path / "server"))
+    supervisor.start([program(tmp_path, "server", code)])
+    deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open({str(ready)!r}, 'w')"
+    slow = replace(program(tmp_path, "worker", f"{deaf}; time.sleep(600)"), patience_seconds=600)
+    supervisor.start([slow])
+    wait_until(ready.exists)
+    wait_until((tmp_path / "server").exists)
+    stopping = threading.Thread(target=supervisor.stop, kwargs={"hurry": hurry})
+    stopping.start()
+    wait_until(lambda: said)
+    hurry.set()
+    stopping.join()
+    assert said == [
+        "Waiting for worker, which may take 600 s to finish what it has. Ctrl-C ends it at once.",
+        "worker was killed before it had finished.",
+    ]
+    assert told.read_text().split() == ["server"]
 
 
 def test_what_a_dead_launcher_left_is_ended_in_order(tmp_path: Path, said: list[str]) -> None:

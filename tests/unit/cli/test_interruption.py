@@ -27,6 +27,15 @@ def test_tidying_up_is_not_disturbed() -> None:
     assert steps == ["tidy"]
 
 
+def test_only_ctrl_c_hurries_who_tidies_up() -> None:
+    with undisturbed() as hurry:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert not hurry.is_set(), "two of these may come of one request"
+        os.kill(os.getpid(), signal.SIGINT)
+        assert hurry.is_set()
+
+
 def test_signals_mean_afterwards_what_they_meant_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     with stoppable():

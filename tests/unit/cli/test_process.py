@@ -1,7 +1,9 @@
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,25 @@ def test_the_polite_are_asked_and_the_stubborn_killed(tmp_path: Path) -> None:
     stubborn = end(marks, patience_seconds=0.5)
     assert [mark.pid for mark in stubborn] == [processes[1].pid]
     assert [process.wait() for process in processes] == [-signal.SIGTERM, -signal.SIGKILL]
+
+
+def test_whoever_waits_learns_for_whom_and_may_have_it_ended_at_once(tmp_path: Path) -> None:
+    ready, marks, hurry = tmp_path / "ready", list[Mark](), threading.Event()
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"open({str(ready)!r}, 'w').write('yes'); time.sleep(600)"
+    )
+    process = start(program(tmp_path, code), marks.append)
+    wait_for(ready)
+    awaited: list[Mark] = []
+
+    def on_wait(alive: Sequence[Mark]) -> None:
+        awaited.extend(alive)
+        hurry.set()
+
+    assert end(marks, patience_seconds=600, hurry=hurry, on_wait=on_wait) == marks
+    assert awaited == marks
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_grandchildren_end_with_their_parent(tmp_path: Path) -> None:
