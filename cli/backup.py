@@ -6,25 +6,27 @@ import mimetypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from cli.embedded.server import executable, inside_package
 from cli.migration import migrate
 from cli.refusal import Refusal, explained
-from core.domain.errors import NotFound
+from core.domain.errors import LorikeetError, NotFound
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from migrations.tenant_role import CREATE_ROLE
 
-_MANIFEST, _DUMP, _OBJECTS = "manifest.json", "database.dump", "objects"
+_MANIFEST, _DUMP, _OBJECTS, _ODD = "manifest.json", "database.dump", "objects", "odd"
+_LONGEST_NAME = 200  # bytes; file systems take 255, and a download has a longer name until it is whole
 _FORMAT = 1
 _HANDS = 8
 T = TypeVar("T")
@@ -41,9 +43,13 @@ def back_up(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> 
         Refusal: the folder exists, or something is out of reach; nothing with its name is there then.
     """
     draft = folder.with_name(f"{folder.name}.draft")
-    with explained(folder.parent):
+    with explained(folder.parent), _in_a_sentence():
         if folder.exists():
             raise Refusal(f"{folder} exists already; give a folder that does not.")
+        if draft.exists():
+            raise Refusal(
+                f"{draft} is there already: a backup that was killed left it, or one writes it now. Remove it, or wait."
+            )
         draft.mkdir(parents=True, mode=0o700)
         try:
             count = _write(settings, draft, say)
@@ -58,7 +64,9 @@ def _write(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
     _run("pg_dump", settings, "--format=custom", f"--file={folder / _DUMP}")
     say("The database is written; now the objects.")
     store = ObjectStore(settings)
-    digests = _at_once(lambda entry: _fetch(store, entry[0], folder / _OBJECTS / entry[0]), store.list(""))
+    # What S3's consoles make for a folder is an empty object whose key ends in a slash. No row names one.
+    files = _places(folder, [key for key, size in store.list("") if size or not key.endswith("/")])
+    digests = _at_once(lambda entry: _fetch(store, *entry), files.items())
     objects = {key: digest for key, digest in digests if digest is not None}
     manifest = {"format": _FORMAT, "database_sha256": _digest(folder / _DUMP), "objects": objects}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -71,23 +79,66 @@ def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> 
     Raises:
         Refusal: the backup is not whole, or the system is not empty; nothing is changed then.
     """
-    manifest, store = _read_manifest(folder), ObjectStore(settings)
-    files = {
-        str(path.relative_to(folder / _OBJECTS)): path for path in (folder / _OBJECTS).rglob("*") if path.is_file()
-    }
-    written = dict(_at_once(lambda entry: (entry[0], _digest(entry[1])), files.items()))
-    if written != manifest["objects"] or _digest(folder / _DUMP) != manifest["database_sha256"]:
-        raise Refusal(f"{folder} is not what was written: a file is missing, or another.")
-    _prepare(settings)
-    store.create_bucket()
-    if strange := [key for key, _ in store.list("") if key not in files]:  # a restore that broke off goes on
-        raise Refusal(f"The bucket {store.bucket} holds other things, such as {strange[0]}; give another in S3_BUCKET.")
-    _at_once(lambda entry: _store(store, *entry), files.items())
+    store, files = ObjectStore(settings), _read_whole(folder)
+    with _in_a_sentence():
+        _prepare(settings)
+        store.create_bucket()
+        if strange := [key for key, _ in store.list("") if key not in files]:  # a restore that broke off goes on
+            raise Refusal(
+                f"The bucket {store.bucket} holds other things, such as {strange[0]}; give another in S3_BUCKET."
+            )
+        _at_once(lambda entry: _store(store, *entry), files.items())
     say(f"{len(files)} objects are stored; now the database.")
     options = ("--no-owner", "--exit-on-error", "--single-transaction")
     _run("pg_restore", settings, *options, str(folder / _DUMP))
     migrate(settings.database_url)
     say("All is back. Give the SECRET_KEY that it had, or the links and tokens handed out before are worth nothing.")
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Turn what servers that are out of reach, or refuse, cause into a refusal."""
+    try:
+        yield
+    except LorikeetError as error:
+        raise Refusal(error.message) from error
+    except DBAPIError as error:
+        raise Refusal(f"The database refused. It said: {' '.join(str(error.orig).split())}") from error
+
+
+def _places(folder: Path, keys: Iterable[str]) -> dict[str, Path]:
+    """Each object's file: at its key, or, where that is no path that a file can have beside the others, at its digest.
+
+    For a key may hold empty parts, be longer than file systems take, or be the folder of another.
+    """
+    given = list(keys)
+    folders = {str(parent) for key in given for parent in PurePosixPath(key).parents}
+
+    def place(key: str) -> Path:
+        parts = key.split("/")
+        is_path = key not in folders and all(
+            part not in ("", ".", "..") and "\0" not in part and len(part.encode()) <= _LONGEST_NAME for part in parts
+        )
+        return folder / _OBJECTS / key if is_path else folder / _ODD / hashlib.sha256(key.encode()).hexdigest()
+
+    return {key: place(key) for key in given}
+
+
+def _read_whole(folder: Path) -> dict[str, Path]:
+    """The objects of a backup, by key.
+
+    Raises:
+        Refusal: it is not whole.
+    """
+    manifest = _read_manifest(folder)
+    files = _places(folder, manifest["objects"])
+    found = {path for part in (_OBJECTS, _ODD) for path in (folder / part).rglob("*") if path.is_file()}
+    if whole := (folder / _DUMP).is_file() and found == set(files.values()):
+        digests = dict(_at_once(lambda entry: (entry[0], _digest(entry[1])), files.items()))
+        whole = digests == manifest["objects"] and _digest(folder / _DUMP) == manifest["database_sha256"]
+    if not whole:
+        raise Refusal(f"{folder} is not what was written: a file is missing, or another.")
+    return files
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,10 @@ DO $$ BEGIN
   IF NOT pg_has_role(current_user, '{ROLE}', 'USAGE') THEN
     EXECUTE format('GRANT {ROLE} TO %I', current_user);
   END IF;
+EXCEPTION
+  WHEN insufficient_privilege THEN
+    RAISE EXCEPTION 'The role {ROLE} cannot be taken on by this user: '
+      'as a superuser, run GRANT {ROLE} TO %;', current_user;
 END $$;
 """
 

@@ -56,9 +56,15 @@ class ObjectStore:
         except ClientError as error:
             if _code(error) not in _MISSING | {"NoSuchBucket"}:
                 raise _away("did not tell of its bucket", self.bucket, error) from error
-            self._client.create_bucket(Bucket=self.bucket)
+            self._make_bucket()
         except BotoCoreError as error:
             raise _away("is not reachable right now", self.bucket, error) from error
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.create_bucket(Bucket=self.bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise _away("did not make its bucket", self.bucket, error) from error
 
     def put(self, key: str, body: bytes | IO[bytes], *, content_type: str) -> None:
         """Write an object; a second write of a key replaces the first."""
