@@ -84,12 +84,14 @@ async def create_dataset(
 
 def _open(runtime: Runtime, link: Link, spec: DatasetSpec, tenant_id: UUID) -> DatasetView:
     with runtime.database.transaction(tenant_id) as session:
-        return view(datasets.open_for_uploads(session, spec, tenant_id=tenant_id), link)
+        dataset = datasets.open_for_uploads(session, spec, tenant_id=tenant_id)
+        return view(dataset, link, retention=runtime.settings.retention)
 
 
 def _show(runtime: Runtime, link: Link, tenant_id: UUID, dataset_id: UUID) -> DatasetView:
     with runtime.database.transaction(tenant_id) as session:
-        return view(datasets.get(session, tenant_id=tenant_id, dataset_id=dataset_id), link)
+        dataset = datasets.get(session, tenant_id=tenant_id, dataset_id=dataset_id)
+        return view(dataset, link, retention=runtime.settings.retention)
 
 
 @router.put("/{dataset_id}/uploads/{position}", status_code=204)
@@ -134,9 +136,10 @@ def list_datasets(
     runtime: RuntimeDep, tenant_id: TenantId, link: LinkDep, limit: Limit = 20, cursor: Cursor = None
 ) -> Page[DatasetSummary]:
     """Your datasets, newest first."""
+    retention = runtime.settings.retention
     with runtime.database.transaction(tenant_id) as session:
         found, counts, next_cursor = datasets.list_page(session, tenant_id=tenant_id, limit=limit, cursor=cursor)
-        items = [summary(dataset, link, num_images=counts.get(dataset.id, 0)) for dataset in found]
+        items = [summary(dataset, link, num_images=counts.get(dataset.id, 0), retention=retention) for dataset in found]
     return Page(items=items, next_cursor=next_cursor)
 
 

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.link import Link
 from core.domain.dataset import DatasetStatus
+from core.domain.retention import Retention
 from core.infra.table import Dataset, DatasetImage
 
 
@@ -44,6 +45,7 @@ class DatasetSummary(BaseModel):
     digest: str | None
     num_images: int
     created_at: datetime
+    expires_at: datetime | None = Field(description="when it is removed unless it is complete by then; null once it is")
     urls: DatasetUrls
 
 
@@ -54,7 +56,7 @@ class DatasetView(DatasetSummary):
     uploads: list[UploadView]
 
 
-def summary(dataset: Dataset, link: Link, *, num_images: int) -> DatasetSummary:
+def summary(dataset: Dataset, link: Link, *, num_images: int, retention: Retention) -> DatasetSummary:
     """A dataset of a list as JSON."""
     self = link.to(f"/api/datasets/{dataset.id}")
     is_open = dataset.status == DatasetStatus.OPEN
@@ -65,15 +67,16 @@ def summary(dataset: Dataset, link: Link, *, num_images: int) -> DatasetSummary:
         digest=dataset.digest,
         num_images=num_images,
         created_at=dataset.created_at,
+        expires_at=dataset.created_at + retention.of_open_dataset if is_open else None,
         urls=DatasetUrls(self=self, complete=f"{self}/complete" if is_open else None),
     )
 
 
-def view(dataset: Dataset, link: Link) -> DatasetView:
+def view(dataset: Dataset, link: Link, *, retention: Retention) -> DatasetView:
     """A dataset with its pictures loaded, as JSON."""
     is_open = dataset.status == DatasetStatus.OPEN
     return DatasetView(
-        **dict(summary(dataset, link, num_images=len(dataset.images))),
+        **dict(summary(dataset, link, num_images=len(dataset.images), retention=retention)),
         images=[DatasetImageView.model_validate(image, from_attributes=True) for image in dataset.images],
         uploads=[_upload(image, link) for image in dataset.images] if is_open else [],
     )

@@ -92,9 +92,10 @@ def _known(database: Database, keys: Sequence[str]) -> set[str]:
     """Those that some row refers to, or may come to refer to."""
     folder_of = {key: f"{PurePosixPath(key).parent}/" for key in keys}
     with database.transaction() as session:  # who may still write goes first: what is written then is seen as named
-        at_work = rows.jobs_at_work(session, job_ids=_owners(keys, "job"))
+        job_ids = _owners(keys, "job")
+        at_work = rows.jobs_at_work(session, job_ids=job_ids)
         waiting = rows.open_datasets(session, dataset_ids=_owners(keys, "dataset"))
-        known = rows.named(session, keys=keys)
+        known = rows.named(session, keys=keys) | rows.trained(session, job_ids=job_ids)
         checkpoints = rows.checkpoints(session, prefixes=set(folder_of.values()))
     busy = {f"job/{each}/" for each in at_work} | {f"dataset/{each}/" for each in waiting}
     return known | {key for key in keys if folder_of[key] in checkpoints or "/".join(key.split("/")[:2]) + "/" in busy}

@@ -17,11 +17,12 @@ from core.domain.job import (
     WorkerKind,
     retry_delay,
 )
-from core.domain.object_key import job_prefix
+from core.domain.object_key import dataset_prefix, job_prefix
 from core.domain.retention import Retention
 from core.infra.database import after_commit
 from core.infra.object_store import ObjectStore
 from core.infra.repository import adapter as adapters
+from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
 from core.infra.repository import limit as limits
 from core.infra.repository import model_update as updates
@@ -122,6 +123,17 @@ def remove_old(session: Session, *, store: ObjectStore, retention: Retention) ->
         withdrawals.remove_rows_of(session, job_ids=old)
         jobs.remove(session, job_ids=old)
         delete_after_commit(session, store, prefixes=[job_prefix(job_id=job_id) for job_id in old])
+    return len(old)
+
+
+def remove_abandoned(session: Session, *, store: ObjectStore, retention: Retention) -> int:
+    """Delete some of the datasets that were never completed, and their uploads after the commit; how many."""
+    old = datasets.abandoned(session, older_than=retention.of_open_dataset, limit=_BATCH)
+    if old:
+        store.check()
+        for dataset_id in old:
+            datasets.remove(session, dataset_id=dataset_id)
+        delete_after_commit(session, store, prefixes=[dataset_prefix(dataset_id=dataset_id) for dataset_id in old])
     return len(old)
 
 

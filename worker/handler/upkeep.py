@@ -72,11 +72,13 @@ class Housekeeping:
     def tidy(self) -> float:
         """Remove some of what was taken back and of what is old; for how many seconds there is no more."""
         runtime, retention = self._runtime, self._runtime.settings.retention
-        erased = _attempt(runtime, lambda session: upkeep.erase_taken_back(session, store=runtime.store))
-        removed = _attempt(
-            runtime, lambda session: upkeep.remove_old(session, store=runtime.store, retention=retention)
+        parts = (
+            partial(upkeep.erase_taken_back, store=runtime.store),
+            partial(upkeep.remove_old, store=runtime.store, retention=retention),
+            partial(upkeep.remove_abandoned, store=runtime.store, retention=retention),
         )
-        return _AT_ONCE if erased or removed else _TIDY_SECONDS
+        removed = [_attempt(runtime, part) for part in parts]
+        return _AT_ONCE if any(removed) else _TIDY_SECONDS
 
     def look(self) -> float:
         """Remove the orphans of the bucket's next part; the seconds until the part after it is due.

@@ -1,11 +1,13 @@
 """Queries on datasets and their pictures."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session, selectinload
 
+from core.domain.dataset import DatasetStatus
 from core.infra.repository.job import ACTIVE
 from core.infra.repository.page import newest_first
 from core.infra.table import Dataset, DatasetImage, Job
@@ -47,6 +49,13 @@ def upload_key(session: Session, *, dataset_id: UUID, position: int) -> str | No
 def is_in_use(session: Session, *, dataset_id: UUID) -> bool:
     """Whether a training that has not ended reads it."""
     return bool(session.scalar(select(exists().where(Job.dataset_id == dataset_id, ACTIVE))))
+
+
+def abandoned(session: Session, *, older_than: timedelta, limit: int) -> Sequence[UUID]:
+    """Locked datasets that were opened for uploads so long ago and never completed."""
+    is_old = Dataset.created_at < func.now() - older_than
+    query = select(Dataset.id).where(Dataset.status == DatasetStatus.OPEN, is_old).limit(limit)
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
 def remove(session: Session, *, dataset_id: UUID) -> None:

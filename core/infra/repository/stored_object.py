@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.domain.dataset import DatasetStatus
-from core.domain.job import TERMINAL, JobKind
-from core.infra.table import Adapter, Artifact, Checkpoint, Dataset, DatasetImage, Job
+from core.domain.job import TERMINAL
+from core.infra.table import Adapter, Artifact, Checkpoint, Dataset, DatasetImage, Job, ModelUpdate
 
 
 def named(session: Session, *, keys: Collection[str]) -> set[str]:
@@ -26,11 +26,15 @@ def checkpoints(session: Session, *, prefixes: Collection[str]) -> set[str]:
 
 
 def jobs_at_work(session: Session, *, job_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the jobs that may write files yet, or whose files are of other use than as results."""
-    query = select(Job.id).where(
-        Job.id.in_(job_ids), (Job.status.not_in(TERMINAL)) | (Job.kind == JobKind.MODEL_UPDATE)
-    )
-    return set(session.scalars(query))
+    """Those of the jobs that may write files yet."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))))
+
+
+def trained(session: Session, *, job_ids: Collection[UUID]) -> set[str]:
+    """Keys of what the model updates among the jobs have trained, whether it came to an adapter or not."""
+    outputs = ModelUpdate.trained["outputs"]
+    found = session.scalars(select(outputs).where(ModelUpdate.job_id.in_(job_ids), ModelUpdate.trained.is_not(None)))
+    return {each["object_key"] for files in found for each in files}
 
 
 def open_datasets(session: Session, *, dataset_ids: Collection[UUID]) -> set[UUID]:

@@ -4,11 +4,14 @@ import io
 import json
 import urllib.request
 import zipfile
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
+from core.services.upkeep import remove_abandoned
 from tests.api_bench import Tenancy
 
 
@@ -55,6 +58,27 @@ def test_pictures_and_captions_in_a_form(tenant: Tenancy) -> None:
     ]
     assert tenant.get(dataset["urls"]["self"]).json() == dataset
     assert len(keys(tenant)) == 2
+
+
+def test_a_dataset_that_is_never_completed_goes_with_what_was_uploaded(tenant: Tenancy) -> None:
+    spec = {"name": "mine", "images": [{"file_name": "a.png"}]}
+    days, store = tenant.runtime.settings.retention_days, tenant.runtime.store
+    waiting, forgotten = (tenant.post("/api/datasets", json=spec).json() for _ in range(2))
+    ready = upload(tenant, "a", "b").json()
+    began, ends = (datetime.fromisoformat(forgotten[name]) for name in ("created_at", "expires_at"))
+    assert (ends - began, ready["expires_at"]) == (timedelta(days=days), None)
+    for dataset in (waiting, forgotten):
+        store.put(f"dataset/{dataset['id']}/upload/0", PNG, content_type="image/png")
+    with tenant.runtime.database.transaction() as session:
+        old = text("UPDATE dataset SET created_at = now() - make_interval(days => :days, mins => 1) WHERE id = :id")
+        for dataset in (forgotten, ready):
+            session.execute(old, {"days": days, "id": dataset["id"]})
+    before = keys(tenant)
+    with tenant.runtime.database.transaction() as session:
+        assert remove_abandoned(session, store=store, retention=tenant.runtime.settings.retention) == 1
+    assert before - keys(tenant) == {f"dataset/{forgotten['id']}/upload/0"}
+    assert [tenant.get(each["urls"]["self"]).status_code for each in (forgotten, waiting, ready)] == [404, 200, 200]
+    assert tenant.post(forgotten["urls"]["complete"]).status_code == 404
 
 
 def test_the_same_pictures_and_captions_have_the_same_digest(tenant: Tenancy) -> None:

@@ -10,7 +10,7 @@ from core.domain.dataset import DatasetStatus
 from core.domain.errors import Conflict
 from core.domain.job import JobKind
 from core.infra.object_store import ObjectStore
-from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage
+from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage, ModelUpdate
 from core.services.orphan import _remove_if_old, sweep_orphans
 from tests.job_bench import IMAGE, JobBench
 from tests.row_of_each_table import DIGEST
@@ -91,11 +91,22 @@ def test_checkpoints_stay_while_they_have_a_row(bench: JobBench, shelf: ObjectSt
     assert swept(bench, shelf) == [lost]
 
 
-def test_files_of_a_model_update_are_its_own_affair(bench: JobBench, shelf: ObjectStore) -> None:
+def test_of_an_ended_model_update_what_it_trained_stays_and_what_dead_runs_wrote_goes(
+    bench: JobBench, shelf: ObjectStore
+) -> None:
     job = bench.submit(kind=JobKind.MODEL_UPDATE)
+    trained = object_key.output(job_id=job.id, claim_epoch=2, name="adapter.safetensors")
+    half = object_key.checkpoint(job_id=job.id, claim_epoch=1, step=20, name="adapter.safetensors")
+    stale = object_key.output(job_id=job.id, claim_epoch=1, name="adapter.safetensors")
+    put(shelf, trained, half, stale)
+    with bench.database.transaction() as session:
+        update = ModelUpdate(tenant_id=bench.tenant_id, stable_diffusion_id=bench.model_id, job_id=job.id)
+        update.trained = {"report": {}, "outputs": [{"object_key": trained}]}
+        session.add(update)
+    assert swept(bench, shelf) == [], "it may go on"
     bench.cancel(job.id)
-    put(shelf, object_key.output(job_id=job.id, claim_epoch=1, name="adapter.safetensors"))
-    assert swept(bench, shelf) == []
+    assert set(swept(bench, shelf)) == {half, stale}
+    assert left(shelf) == {trained}
 
 
 def test_datasets(bench: JobBench, shelf: ObjectStore) -> None:
