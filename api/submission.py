@@ -49,8 +49,9 @@ class Desk:
         kept = removed_if_refused(self.runtime.store, prefix=stored)
         with kept, self.runtime.database.transaction(self.tenant_id) as session:
             accepted = submit(session)
+            stays = jobs.kept_among(session, [accepted.job])
         retention = self.runtime.settings.retention
-        return view(accepted.job, self.link, retention=retention, outlook=accepted.outlook)
+        return view(accepted.job, self.link, retention=retention, kept=stays, outlook=accepted.outlook)
 
 
 def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobView:
@@ -62,7 +63,8 @@ def show(runtime: Runtime, link: Link, *, tenant_id: UUID, job_id: UUID) -> JobV
     with runtime.database.transaction(tenant_id) as session:
         job = jobs.get(session, tenant_id=tenant_id, job_id=job_id)
         outlook = jobs.outlook(session, job)
-        return view(job, link, retention=runtime.settings.retention, outlook=outlook)
+        kept = jobs.kept_among(session, [job])
+        return view(job, link, retention=runtime.settings.retention, kept=kept, outlook=outlook)
 
 
 async def get_desk(runtime: RuntimeDep, link: LinkDep, tenant_id: TenantId, response: Response) -> Desk:

@@ -32,7 +32,8 @@ def list_jobs(
         found, next_cursor = jobs.list_page(
             session, tenant_id=tenant_id, status=status, kind=kind, limit=limit, cursor=cursor
         )
-        items = [view(job, link, retention=retention, outlook=jobs.outlook(session, job)) for job in found]
+        kept = jobs.kept_among(session, found)
+        items = [view(job, link, retention=retention, kept=kept, outlook=jobs.outlook(session, job)) for job in found]
     return Page(items=items, next_cursor=next_cursor)
 
 
@@ -51,4 +52,4 @@ def cancel_job(job_id: UUID, runtime: RuntimeDep, caller: CallerDep, link: LinkD
     with runtime.database.transaction(caller.tenant_id) as session:
         require_scope_of(caller, jobs.get(session, tenant_id=caller.tenant_id, job_id=job_id))
         job = jobs.cancel(session, tenant_id=caller.tenant_id, job_id=job_id)
-        return view(job, link, retention=runtime.settings.retention)
+        return view(job, link, retention=runtime.settings.retention, kept=jobs.kept_among(session, [job]))

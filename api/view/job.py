@@ -1,5 +1,6 @@
 """A job as its owner sees it."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -59,7 +60,8 @@ class JobView(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     expires_at: datetime | None = Field(
-        description="when the job and its outputs are removed; null where an adapter keeps them"
+        description="when the job and its outputs are removed; null while an adapter, a model update or somebody's "
+        "word on a picture keeps them"
     )
     queue_position: int | None = Field(description="jobs before this one, while it waits")
     estimated_wait_seconds: float | None = Field(description="until it starts; null where nobody works")
@@ -72,8 +74,10 @@ class JobView(BaseModel):
     urls: JobUrls
 
 
-def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None = None) -> JobView:
-    """A job with its artifacts loaded, as JSON."""
+def view(
+    job: Job, link: Link, *, retention: Retention, kept: Collection[UUID], outlook: Outlook | None = None
+) -> JobView:
+    """A job with its artifacts loaded, as JSON. `kept` are jobs that stay beyond their retention."""
     outlook = outlook or Outlook(None, None)
     url = link.job(job.id)
     return JobView(
@@ -84,7 +88,7 @@ def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None 
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,
-        expires_at=_expires_at(job, retention),
+        expires_at=None if job.id in kept else _expires_at(job, retention),
         queue_position=outlook.queue_position,
         estimated_wait_seconds=outlook.estimated_wait_seconds,
         progress=progress_of(job),
@@ -102,11 +106,7 @@ def view(job: Job, link: Link, *, retention: Retention, outlook: Outlook | None 
 
 
 def _expires_at(job: Job, retention: Retention) -> datetime | None:
-    """None while it is open, and where it is kept for the adapter that it made."""
-    made_adapter = job.kind in (JobKind.TRAINING, JobKind.MODEL_UPDATE) and job.status == JobStatus.SUCCEEDED
-    if job.completed_at is None or made_adapter:
-        return None
-    return job.completed_at + retention.of(JobKind(job.kind))
+    return None if job.completed_at is None else job.completed_at + retention.of(JobKind(job.kind))
 
 
 def progress_of(job: Job) -> ProgressView:

@@ -228,6 +228,12 @@ def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:
     return jobs.ended_among(session, job_ids=job_ids)
 
 
+def kept_among(session: Session, found: Sequence[Job]) -> set[UUID]:
+    """Those of the jobs that have ended and will stay: for an adapter, a model update, or a word on a picture."""
+    ended = [job.id for job in found if job.completed_at is not None]
+    return jobs.kept_among(session, job_ids=ended) if ended else set()
+
+
 def shown_status(job: Job) -> JobStatus:
     """The status a client sees."""
     status = JobStatus(job.status)

@@ -6,7 +6,22 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, and_, bindparam, case, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, aliased, defer, selectinload
 
@@ -196,12 +211,26 @@ def has_ready(session: Session, *, kinds: Sequence[JobKind]) -> bool:
     return session.scalar(select(Job.id).where(READY, Job.kind.in_(kinds)).limit(1)) is not None
 
 
+def _keepers() -> list[ColumnElement[bool]]:
+    """What keeps a finished job: its adapter, the model update that it was, a word on a picture of it that stands."""
+    words = (UserFeedback.image_id, UserFeedback.rejected_image_id)
+    return [
+        exists().where(Adapter.job_id == Job.id),
+        exists().where(ModelUpdate.job_id == Job.id),
+        *(
+            exists().where(Artifact.job_id == Job.id, image == Artifact.id, UserFeedback.withdrawn_at.is_(None))
+            for image in words
+        ),
+    ]
+
+
+def kept_among(session: Session, *, job_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the jobs that stay beyond their retention."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids), or_(*_keepers()))))
+
+
 def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limit: int) -> Sequence[UUID]:
     """Finished jobs of a kind past their retention that nothing but withdrawn feedback points to any more, locked."""
-    kept = select(Adapter.job_id).where(Adapter.job_id.is_not(None))
-    told = select(ModelUpdate.job_id).where(ModelUpdate.job_id.is_not(None))
-    on_image = or_(UserFeedback.image_id == Artifact.id, UserFeedback.rejected_image_id == Artifact.id)
-    judged = select(Artifact.job_id).join(UserFeedback, on_image).where(UserFeedback.withdrawn_at.is_(None))
     waiting = aliased(Job)
     begun_with = waiting.plan["init_image_key"].astext
     needed = select(begun_with).where(waiting.status.not_in(TERMINAL), begun_with.is_not(None))
@@ -212,10 +241,8 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
             Job.kind == kind,
             Job.status.in_(TERMINAL),
             Job.completed_at < func.now() - older_than,
-            Job.id.not_in(kept),
-            Job.id.not_in(told),
-            Job.id.not_in(judged),
             Job.id.not_in(drawn_from),
+            *(~keeper for keeper in _keepers()),
         )
         .limit(limit)
         .with_for_update(skip_locked=True)
