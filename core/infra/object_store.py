@@ -18,7 +18,7 @@ from core.infra.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
-    from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from types_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectIdentifierTypeDef
 
 _log = structlog.get_logger()
 _MOST_DELETED = 1000  # by one request
@@ -179,7 +179,7 @@ class ObjectStore:
         Where the store keeps one all the same, that is `Unavailable`, too, and others may be gone.
         """
         for start in range(0, len(keys), _MOST_DELETED):
-            some = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
+            some: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
             try:
                 answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": some, "Quiet": True})
             except (BotoCoreError, ClientError) as error:
