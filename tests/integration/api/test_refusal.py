@@ -7,10 +7,11 @@ import pytest
 from core.domain.errors import Conflict, Unavailable
 from core.services import adapter as adapters
 from core.services import job as jobs
-from tests.api_bench import Tenancy, encode, lora
+from tests.api_bench import Tenancy, encode
 from tests.body_bench import traces
 from tests.integration.api.test_generation import picture
 from tests.integration.api.test_limit import allow
+from tests.unit.core.infra.test_adapter_file import kohya
 
 pytestmark = pytest.mark.usefixtures("model_id")
 
@@ -63,5 +64,5 @@ def test_what_an_outage_broke_off_may_be_there(
     monkeypatch.setattr(jobs, "submit", fail)
     monkeypatch.setattr(adapters, "next_version", fail)
     assert begin(tenant).status_code == status
-    answer = tenant.post("/api/adapters", data={"name": "s"}, files={"file": encode(lora())})
+    answer = tenant.post("/api/adapters", data={"name": "s"}, files={"file": encode(kohya())})
     assert (answer.status_code, len(objects(tenant))) == (status, kept)
