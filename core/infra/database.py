@@ -49,9 +49,10 @@ class Database:
             },
         )
         event.listen(self._engine, "checkout", self._ping_after_a_rest)
-        event.listen(self._engine, "checkin", _note_use)
+        event.listen(self._engine, "checkin", self._note_use)
         event.listen(self._engine, "handle_error", _forget_the_row)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._is_closed = False
 
     @contextmanager
     def transaction(self, tenant_id: UUID | None = None) -> Iterator[Session]:
@@ -99,13 +100,15 @@ class Database:
         with self.transaction() as session:
             session.execute(text("SELECT 1"))
 
+    def _note_use(self, _: object, record: ConnectionPoolEntry) -> None:
+        record.info[_USED_AT] = time.monotonic()
+        if self._is_closed:
+            record.close()
+
     def close(self) -> None:
-        """Give every connection back."""
+        """Give every connection back: those in use, such as a thread's last heartbeat, when their transaction ends."""
+        self._is_closed = True
         self._engine.dispose()
-
-
-def _note_use(_: object, record: ConnectionPoolEntry) -> None:
-    record.info[_USED_AT] = time.monotonic()
 
 
 def _forget_the_row(context: ExceptionContext) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from chaos.relay import Relay
@@ -13,6 +14,7 @@ from core.domain.errors import Unavailable
 from core.infra.database import Database
 from core.infra.settings import Settings
 from tests.job_bench import JobBench
+from tests.loop_bench import wait_until
 
 PING = b"Q\0\0\0\x06;\0"  # an empty query, as psycopg sends it
 ASK = b"SELECT 1"
@@ -49,6 +51,25 @@ def test_what_breaks_again_is_unavailable(rested: Database, relay: Relay) -> Non
     with pytest.raises(Unavailable):
         rested.check()
     rested.check()
+
+
+def is_connected(database: Database, pid: int) -> bool:
+    with database.transaction() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid}))
+
+
+@pytest.mark.parametrize("begun", ["before", "after"])
+def test_a_transaction_that_outlasts_the_close_gives_its_connection_back(
+    settings: Settings, database: Database, begun: str
+) -> None:
+    late = Database(settings.database_url)
+    late.check()
+    if begun == "after":
+        late.close()
+    with late.transaction() as session:
+        pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        late.close()
+    wait_until(lambda: not is_connected(database, pid))
 
 
 def test_an_error_shows_nothing_of_the_row_that_it_is_about(bench: JobBench) -> None:
