@@ -42,9 +42,16 @@ class Traffic:
     """All clients of a run. `journal` gets an entry for each thing that they were told."""
 
     def __init__(
-        self, apis: Sequence[str], key: str, journal: Journal, *, seed: int, keeps_connections: bool = True
+        self,
+        apis: Sequence[str],
+        key: str,
+        journal: Journal,
+        *,
+        seed: int,
+        keeps_connections: bool = True,
+        cancels: bool = True,
     ) -> None:
-        self._apis, self._journal, self._seed = apis, journal, seed
+        self._apis, self._journal, self._seed, self._cancels = apis, journal, seed, cancels
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} | ({} if keeps_connections else {"Connection": "close"}),
             timeout=TRY_SECONDS,
@@ -117,7 +124,7 @@ class Traffic:
                 self._journal.write(event="violation", what="one key gave two jobs", key=key)
         if random.random() < _UPLOADED:
             self._upload(number, random)
-        if random.random() < _CANCELED:
+        if self._cancels and random.random() < _CANCELED:
             time.sleep(random.uniform(0.0, _CANCEL_WITHIN_SECONDS))
             self._cancel(job["id"], random)
         elif random.random() < _WATCHED:

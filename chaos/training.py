@@ -29,6 +29,7 @@ from cli.client import Client, Job
 _STEPS_EACH = 40  # more than a run does between two kills
 _GLANCE_SECONDS = 0.05
 _PATIENCE_SECONDS = 180.0
+_TOLD_EVERY = 20
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -47,6 +48,7 @@ def main(given: Sequence[str] | None = None) -> None:
         client = Client(plant.apis[0], plant.key)
         request = make_lesson(client, steps=len(ways) * _STEPS_EACH)
         undisturbed = client.finish(client.fine_tune(request))
+        print("trained in peace", flush=True)
         job = client.fine_tune(request)
         happened = harm(plant, job, ways=ways, random=Random(seed))
         done = client.finish(job)
@@ -83,6 +85,8 @@ def harm(plant: Plant, job: Job, *, ways: Sequence[str], random: Random) -> Coun
             _WAYS[how](plant, random)
             happened[how] += 1
             ended = epoch
+            if happened.total() % _TOLD_EVERY == 0:
+                print(f"{happened.total()} of {len(ways)} runs ended", flush=True)
     return happened
 
 
