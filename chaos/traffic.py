@@ -52,6 +52,7 @@ class Traffic:
         cancels: bool = True,
     ) -> None:
         self._apis, self._journal, self._seed, self._cancels = apis, journal, seed, cancels
+        self._given_up = threading.Event()
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} | ({} if keeps_connections else {"Connection": "close"}),
             timeout=TRY_SECONDS,
@@ -76,14 +77,18 @@ class Traffic:
             source = pool.submit(self._emit, pool, load, enough, stopped)
             teacher = pool.submit(self._teach, lesson, stopped) if lesson else None
             try:
-                yield
-                if not is_endless:
-                    enough.wait()
-            finally:
-                stopped.set()
-            source.result()
-            if teacher:
-                teacher.result()
+                try:
+                    yield
+                    if not is_endless:
+                        enough.wait()
+                finally:
+                    stopped.set()
+                source.result()
+                if teacher:
+                    teacher.result()
+            except BaseException:
+                self._given_up.set()
+                raise
 
     def _teach(self, lesson: Mapping[str, Any], stopped: threading.Event) -> None:
         for number in itertools.count():
@@ -157,7 +162,7 @@ class Traffic:
         """Look until the job has ended, and some times more: what ended stays as it is."""
         ended, looks = None, 0
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while looks < 3 and time.monotonic() < deadline:
+        while looks < 3 and time.monotonic() < deadline and not self._given_up.is_set():
             job = self._call("GET", f"/api/jobs/{job_id}", random)
             if job is None:
                 return
