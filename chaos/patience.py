@@ -1,7 +1,9 @@
-"""Waiting for what is to come."""
+"""Waiting for what is to come, and giving it up."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _GLANCE_SECONDS = 0.05
 
@@ -14,3 +16,13 @@ def came(is_there: Callable[[], object], *, within: float) -> bool:
             return False
         time.sleep(_GLANCE_SECONDS)
     return True
+
+
+@contextmanager
+def set_on_error(given_up: threading.Event) -> Iterator[None]:
+    """Tell those who wait elsewhere that the block ended by an error, or because somebody asked for its end."""
+    try:
+        yield
+    except BaseException:
+        given_up.set()
+        raise

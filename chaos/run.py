@@ -27,6 +27,7 @@ from chaos.lesson import make_lesson
 from chaos.log import said
 from chaos.mutation import Part, noticed
 from chaos.oracle import examine
+from chaos.patience import set_on_error
 from chaos.plant import Plant
 from chaos.point import Point
 from chaos.relay import NONE
@@ -121,14 +122,10 @@ def prepare_lesson(plant: Plant) -> dict[str, Any]:
 def cause(plant: Plant, schedule: Sequence[Due]) -> dict[str, int]:
     """Let it all happen at its time, and again what missed; how often each fault happened in the end."""
     began, under_way, stopped = time.monotonic(), list[tuple[str, Future[bool]]](), threading.Event()
-    with ThreadPoolExecutor(_HANDS, thread_name_prefix="fate") as hands:
-        try:
-            for due in schedule:
-                time.sleep(max(0.0, began + due.at_seconds - time.monotonic()))
-                under_way.append((due.fault, hands.submit(_let_happen, plant, due, stopped)))
-        except BaseException:
-            stopped.set()
-            raise
+    with ThreadPoolExecutor(_HANDS, thread_name_prefix="fate") as hands, set_on_error(stopped):
+        for due in schedule:
+            time.sleep(max(0.0, began + due.at_seconds - time.monotonic()))
+            under_way.append((due.fault, hands.submit(_let_happen, plant, due, stopped)))
     happened = dict.fromkeys((due.fault for due in schedule), 0)
     for name, future in under_way:
         happened[name] += future.result()

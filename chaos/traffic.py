@@ -18,6 +18,7 @@ import httpx2 as httpx
 
 from chaos.journal import Journal
 from chaos.lesson import draw_circles
+from chaos.patience import set_on_error
 from cli.client import TERMINAL
 
 PATIENCE_SECONDS = 300.0
@@ -72,23 +73,19 @@ class Traffic:
 
         With a `lesson` there is a training to disturb, too, at all times: one after the other.
         """
-        with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool:
+        with ThreadPoolExecutor(load.clients, thread_name_prefix="client") as pool, set_on_error(self._given_up):
             enough, stopped = threading.Event(), threading.Event()
             source = pool.submit(self._emit, pool, load, enough, stopped)
             teacher = pool.submit(self._teach, lesson, stopped) if lesson else None
             try:
-                try:
-                    yield
-                    if not is_endless:
-                        enough.wait()
-                finally:
-                    stopped.set()
-                source.result()
-                if teacher:
-                    teacher.result()
-            except BaseException:
-                self._given_up.set()
-                raise
+                yield
+                if not is_endless:
+                    enough.wait()
+            finally:
+                stopped.set()
+            source.result()
+            if teacher:
+                teacher.result()
 
     def _teach(self, lesson: Mapping[str, Any], stopped: threading.Event) -> None:
         for number in itertools.count():

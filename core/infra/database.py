@@ -49,7 +49,8 @@ class Database:
             },
         )
         event.listen(self._engine, "checkout", self._ping_after_a_rest)
-        event.listen(self._engine, "checkin", self._note_use)
+        event.listen(self._engine, "checkin", _note_use)
+        event.listen(self._engine, "checkin", self._close_late)
         event.listen(self._engine, "handle_error", _forget_the_row)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._is_closed = False
@@ -100,8 +101,7 @@ class Database:
         with self.transaction() as session:
             session.execute(text("SELECT 1"))
 
-    def _note_use(self, _: object, record: ConnectionPoolEntry) -> None:
-        record.info[_USED_AT] = time.monotonic()
+    def _close_late(self, _: object, record: ConnectionPoolEntry) -> None:
         if self._is_closed:
             record.close()
 
@@ -109,6 +109,10 @@ class Database:
         """Give every connection back: those in use, such as a thread's last heartbeat, when their transaction ends."""
         self._is_closed = True
         self._engine.dispose()
+
+
+def _note_use(_: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED_AT] = time.monotonic()
 
 
 def _forget_the_row(context: ExceptionContext) -> None:
