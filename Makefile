@@ -34,8 +34,8 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without fence --only zombie --times 4 --seconds 60 --jobs 120
 	@.venv/bin/python -m chaos.run --without sweep --only 'worker: kill' --seconds 30 --jobs 60
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 200
-	@.venv/bin/python -m chaos.training
-	@.venv/bin/python -m chaos.feedback
+	@.venv/bin/python -m chaos.training --out docs/reliability/training.md
+	@.venv/bin/python -m chaos.feedback --out docs/reliability/feedback.md
 	@.venv/bin/python -m chaos.upgrade
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,13 +70,18 @@ class Client:
         self.retry_after: list[int] = []
 
     def submit(self) -> str | None:
-        """The job's id; None where it was refused."""
+        """The job's id; None where it was refused.
+
+        Raises:
+            httpx.HTTPError: there was no answer, or one that is neither.
+        """
         began = time.perf_counter()
         answer = self._http.post("/api/generate", json=_REQUEST)
         self.answers.append((answer.status_code, (time.perf_counter() - began) * 1e3))
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             self.retry_after.append(int(answer.headers["Retry-After"]))
             return None
+        answer.raise_for_status()
         return str(answer.json()["id"])
 
     def finish(self, job_id: str) -> None:
@@ -171,11 +176,13 @@ def busy(client: Client, *, seconds: float) -> int:
 
 def flood(client: Client, *, per_second: float, seconds: float) -> float:
     """Submit at a rate, whatever is answered; how many seconds it took until all was answered."""
-    began = time.monotonic()
+    began, sent = time.monotonic(), list[Future[str | None]]()
     with ThreadPoolExecutor(32) as pool:
         for number in range(round(per_second * seconds)):
             time.sleep(max(0.0, began + number / per_second - time.monotonic()))
-            pool.submit(client.submit)
+            sent.append(pool.submit(client.submit))
+        for each in sent:
+            each.result()
     return time.monotonic() - began
 
 

@@ -14,7 +14,7 @@ from core.domain.job import JobKind
 from core.domain.message import QUEUE_NAME
 from core.infra.task_queue import encode_doorbell
 
-_FORGED = 50
+FORGED = 50
 
 
 def forge(plant: Plant, random: Random) -> None:
@@ -23,7 +23,7 @@ def forge(plant: Plant, random: Random) -> None:
         known = [UUID(str(row[0])) for row in connection.execute("SELECT id FROM job ORDER BY random() LIMIT 20")]
 
     def ring(redis: Redis) -> None:
-        for _ in range(_FORGED):
+        for _ in range(FORGED):
             kind = random.choice(list(JobKind))
             job_id = random.choice([UUID(int=random.getrandbits(128), version=4), *known])
             redis.lpush(QUEUE_NAME[kind], encode_doorbell(kind, job_id))

@@ -8,12 +8,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
 
 import httpx2 as httpx
 
 from chaos.doorbell import forge, garble, strange, unreadable
+from chaos.log import has_said
 from chaos.outage import (
     cut_at_commit,
     cut_mid_way,
@@ -26,7 +28,7 @@ from chaos.outage import (
     wipe_queue,
 )
 from chaos.patience import came
-from chaos.plant import LEASE_SECONDS, Plant
+from chaos.plant import LEASE_SECONDS, Plant, Post
 from chaos.point import OF_GENERATION, OF_TRAINING, Fate, Point
 from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
 from chaos.relay import Trouble
@@ -41,36 +43,90 @@ class Missed(Exception):
 
 _POINT_PATIENCE_SECONDS = 30.0
 _DRAIN_SECONDS = 30.0
+_REFUSAL_SECONDS = 10.0
 _UNAVAILABLE = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def kill(kind: str, plant: Plant, random: Random) -> None:
-    """Kill -9 a process group."""
+    """Kill -9 a process group.
+
+    Raises:
+        Missed: it was dead already.
+    """
     with plant.one_of(kind, random) as post:
+        if not came(lambda: post.is_alive, within=_POINT_PATIENCE_SECONDS):
+            raise Missed
         post.send(signal.SIGKILL)
 
 
 def freeze(kind: str, plant: Plant, random: Random) -> None:
-    """Stop a process group for longer than its leases last, then let it go on: a zombie."""
+    """Stop a worker's process group at work for longer than its leases last, then let it go on: a zombie.
+
+    Raises:
+        Missed: it had no work, or did not come back as a zombie.
+    """
     with plant.one_of(kind, random) as post:
-        post.send(signal.SIGSTOP)
-        time.sleep(LEASE_SECONDS * random.uniform(1.3, 2.0))
-        post.send(signal.SIGCONT)
+        if not came(partial(_has_stopped_at_work, plant, post), within=_POINT_PATIENCE_SECONDS):
+            raise Missed
+        _let_lose(plant, post, post.pid, seconds=LEASE_SECONDS * random.uniform(1.3, 2.0))
+
+
+def _has_stopped_at_work(plant: Plant, post: Post) -> bool:
+    post.send(signal.SIGSTOP)
+    if post.pid in _groups_at_work(plant):
+        return True
+    post.send(signal.SIGCONT)
+    return False
+
+
+def _groups_at_work(plant: Plant) -> set[int]:
+    """The process groups that hold a job."""
+    with plant.locks["postgres"], plant.connect() as connection:
+        rows = connection.execute("SELECT worker_id FROM job WHERE status = 'running'").fetchall()
+    groups = set()
+    for part in ":".join(str(worker_id) for (worker_id,) in rows).split(":"):
+        if part.isdecimal():
+            with suppress(ProcessLookupError):
+                groups.add(os.getpgid(int(part)))
+    return groups
+
+
+def _let_lose(plant: Plant, post: Post, group: int, *, seconds: float) -> None:
+    """Let a frozen worker go on once its leases have run out, and wait until it learns that its job is another's.
+
+    Raises:
+        Missed: it was ended by something else, or its job was still its own.
+    """
+    log = plant.log_of(post)
+    before = log.stat().st_size
+    time.sleep(seconds)
+    if post.pid != group or not post.is_alive:
+        raise Missed
+    post.send(signal.SIGCONT)
+    if not came(partial(has_said, log, "ownership_lost", after=before), within=_REFUSAL_SECONDS):
+        raise Missed
 
 
 def drain(kind: str, plant: Plant, random: Random) -> None:
-    """SIGTERM a worker and wait until it has gone; it is given no work that it does not finish."""
+    """SIGTERM a worker and wait until it has gone; it is given no work that it does not finish.
+
+    Raises:
+        Missed: it was dead already, or did not go.
+    """
     with plant.one_of(kind, random) as post:
+        if not came(lambda: post.is_alive, within=_POINT_PATIENCE_SECONDS):
+            raise Missed
         pid = post.pid
         post.send(signal.SIGTERM)
-        came(lambda: post.pid != pid or not post.is_alive, within=_DRAIN_SECONDS)
+        if not came(lambda: post.pid != pid or not post.is_alive, within=_DRAIN_SECONDS):
+            raise Missed
 
 
 def at_point(point: Point, fate: Fate, plant: Plant, _: Random) -> None:
     """Let one worker that passes a point meet its fate; one that froze is thawed as a zombie.
 
     Raises:
-        Missed: none passed it, or what froze was ended by something else.
+        Missed: none passed it, or what froze did not come back as a zombie.
     """
     trap = plant.points.arm(point, fate)
     came(lambda: not trap.is_set, within=_POINT_PATIENCE_SECONDS)
@@ -81,15 +137,12 @@ def at_point(point: Point, fate: Fate, plant: Plant, _: Random) -> None:
 
 
 def _thaw(plant: Plant, group: int) -> None:
-    """Let a frozen worker go on once its leases have run out; nothing else harms it, or wakes it, until then."""
+    """Nothing else harms it, or wakes it, until it has learnt that it is one."""
     post = next((post for post in plant.posts("worker") if post.pid == group), None)
     if post is None:
         raise Missed
     with post.lock:
-        if post.pid != group:
-            raise Missed
-        time.sleep(LEASE_SECONDS * 1.5)
-        post.send(signal.SIGCONT)
+        _let_lose(plant, post, group, seconds=LEASE_SECONDS * 1.5)
 
 
 def kill_training(plant: Plant, random: Random) -> None:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from secrets import randbits
 from uuid import UUID
@@ -26,6 +27,7 @@ from chaos.log import said
 from chaos.oracle import own_errors
 from chaos.patience import came
 from chaos.plant import Plant, Size
+from chaos.record import Record
 from chaos.run import cause, heal
 from chaos.schedule import SLICE, plan
 from chaos.stream import flow
@@ -58,10 +60,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--threshold", type=int, default=100, help="new labels that start an update")
     parser.add_argument("--seconds", type=float, default=120.0, help="over which the faults are spread")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--out", type=Path, help="write the result to this page")
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
     expected, over = asked.rows // asked.threshold, asked.threshold // 2
-    print(f"{asked.rows} rows, {expected} thresholds; --seed {seed}", flush=True)
+    record = Record(f"python -m chaos.feedback --rows {asked.rows} --threshold {asked.threshold}", seed=seed)
+    record.say(f"{asked.rows} rows, {expected} thresholds")
     with ground() as folder, Plant(folder, size=Size(generation=1, training=0, api=2, upkeep=2)) as plant:
         communities = [found(plant, number, threshold=asked.threshold) for number in range(expected)]
         talkers = found(plant, expected, threshold=asked.threshold)
@@ -88,11 +92,14 @@ def main(given: Sequence[str] | None = None) -> None:
         expected += _STREAM_THRESHOLDS
         updates, exact, uncounted = count(plant, expected=expected, threshold=asked.threshold)
         errors = list(own_errors(plant.journal.entries(), said(folder / "logs", by="api-*")))
-    print(f"{sum(happened.values())} of {sum(counts.values())} faults; {updates} updates")
-    print(f"{exact} of them counted each of {asked.threshold} users once; {uncounted} of {over} words are over")
-    print("\n".join([f"{len(errors)} answers of 500", *(error.how for error in errors)]))
+    record.say(f"{sum(happened.values())} of {sum(counts.values())} faults; {updates} of {expected} updates")
+    record.say(f"{exact} of them counted each of {asked.threshold} users once; {uncounted} of {over} words are over")
+    for error in errors:
+        record.say(f"500: {error.how}")
     is_exact = updates == exact == expected and uncounted == over
-    sys.exit(0 if is_exact and happened == counts and not errors else 1)
+    is_fine = is_exact and happened == counts and not errors
+    record.keep(asked.out, is_fine=is_fine)
+    sys.exit(0 if is_fine else 1)
 
 
 def found(plant: Plant, number: int, *, threshold: int) -> Community:

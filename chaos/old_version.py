@@ -59,6 +59,14 @@ def start_old(order: Sequence[str], *, old: Path, environment: Mapping[str, str]
     return process.pid
 
 
+def checked_out() -> str:
+    """The commit, with a mark where something was changed since; a word where git knows of none."""
+    try:
+        return _git("describe", "--always", "--dirty")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
     return done.stdout.strip()

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from chaos.poison import ENDS
-from chaos.transition import Transition, read
+from chaos.transition import Transition, cancels, read
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import NotFound
 from core.domain.job import TERMINAL, TRANSITIONS, JobStatus
@@ -38,14 +39,19 @@ PROMISES = (
     "crossed: cancelled with results, or succeeded without",
     "spared: what kills its workers was not taken for poison",
     "failed: did not succeed, though nothing was wrong with it",
+    "charged: an attempt was counted, though nothing was wrong with it",
     "unlawful: a change of state that does not exist",
     "500: the API answered with an error of its own",
     "broken word: clients were told what does not fit",
 )
-_OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
-LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, UNLAWFUL, ERROR_500, BROKEN_WORD = PROMISES
+LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, CHARGED, UNLAWFUL, ERROR_500, BROKEN_WORD = (
+    PROMISES
+)
 
+_OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
+_OF_CLIENTS = ("generation", "training")
 _POISONED = "poisoned"
+_DEAF_AFTER = timedelta(seconds=15)  # a heartbeat, a step, and a put to a store that is silent
 _IMAGES = """
     SELECT dataset_image.object_key, dataset_image.sha256
     FROM dataset_image JOIN dataset ON dataset.id = dataset_id WHERE status = 'ready'
@@ -54,11 +60,12 @@ _IMAGES = """
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run came to: every job's row, how it got there, and what was broken."""
+    """What a run came to: every job's row, how it got there, how those ended that were to stop, what was broken."""
 
     jobs: Sequence[Row]
     transitions: Mapping[UUID, Sequence[Transition]]
     broken: Sequence[Broken]
+    stopped: Mapping[str, int]
 
     @property
     def blamed(self) -> int:
@@ -81,8 +88,10 @@ def examine(
     """Every promise, once the system was left alone for long enough. `api_log` is all that the API ever logged."""
     jobs = _rows(connection, "SELECT * FROM job ORDER BY created_at")
     artifacts = _rows(connection, "SELECT * FROM artifact")
+    adapters = _rows(connection, "SELECT * FROM adapter WHERE job_id IS NOT NULL")
     datasets = _rows(connection, "SELECT * FROM dataset")
     images = _rows(connection, _IMAGES)
+    to_stop = cancels(connection)
     transitions: dict[UUID, list[Transition]] = defaultdict(list)
     for each in read(connection):
         transitions[each.job_id].append(each)
@@ -91,11 +100,13 @@ def examine(
         *own_errors(journal, api_log),
         *(each for job_id, course in transitions.items() for each in _of_course(job_id, course)),
         *_of_ends(jobs),
+        *_of_cancels(jobs, to_stop),
         *_of_results(jobs, artifacts),
+        *_of_adapters(jobs, adapters, artifacts),
         *_of_datasets(datasets, journal),
         *_of_files([*artifacts, *images], store),
     ]
-    return Findings(jobs, transitions, broken)
+    return Findings(jobs, transitions, broken, Counter(job["status"] for job in jobs if job["id"] in to_stop))
 
 
 def _rows(connection: "psycopg.Connection[Any]", query: str) -> list[Row]:
@@ -106,15 +117,23 @@ def _rows(connection: "psycopg.Connection[Any]", query: str) -> list[Row]:
 def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broken]:
     """What the clients were told, against what is there."""
     row = {str(job["id"]): job for job in jobs}
-    by_key: dict[str, set[str]] = defaultdict(set)
+    yield from _of_accepted(row, journal)
     for entry in journal:
         match entry:
-            case {"event": "accepted", "job_id": job_id, "key": key}:
-                by_key[key].add(job_id)
+            case {"event": "canceled", "job_id": job_id, "status": "canceled"} if not _is_canceled(row.get(job_id)):
+                yield Broken(BROKEN_WORD, f"{job_id} was canceled, the client was told: {_standing(row.get(job_id))}")
             case {"event": "violation", "what": what}:
                 yield Broken(BROKEN_WORD, what)
             case {"event": "refused", "status": int(code)} if code not in (429, 503) and not _is_own_error(code):
                 yield Broken(BROKEN_WORD, f"{code}: {entry['body']}")
+
+
+def _of_accepted(row: Mapping[str, Row], journal: Sequence[Entry]) -> Iterator[Broken]:
+    """Each key that was accepted gave one job, which ended; clients have no other."""
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for entry in journal:
+        if entry["event"] == "accepted":
+            by_key[entry["key"]].add(entry["job_id"])
     for key, job_ids in by_key.items():
         if len(job_ids) > 1:
             yield Broken(DUPLICATED, f"the key {key} gave {sorted(job_ids)}")
@@ -122,6 +141,14 @@ def _of_journal(jobs: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broke
             job = row.get(job_id)
             if job is None or job["status"] not in TERMINAL:
                 yield Broken(LOST, f"{job_id}: {_standing(job)}")
+    known = {job_id for job_ids in by_key.values() for job_id in job_ids}
+    for job_id, job in row.items():
+        if job["kind"] in _OF_CLIENTS and job_id not in known:
+            yield Broken(DUPLICATED, f"{job_id} is nobody's: its client was told of another job, or of none")
+
+
+def _is_canceled(job: Row | None) -> bool:
+    return job is not None and job["status"] == JobStatus.CANCELED
 
 
 def own_errors(journal: Iterable[Entry], api_log: Iterable[Entry]) -> Iterator[Broken]:
@@ -170,6 +197,16 @@ def _of_ends(jobs: Sequence[Row]) -> Iterator[Broken]:
             yield Broken(SPARED, f"{job['id']} is {job['status']} ({code}), and should have failed as {meant}")
         elif not meant and job["status"] in (JobStatus.FAILED, JobStatus.EXPIRED) and code != _POISONED:
             yield Broken(FAILED, f"{job['id']}: {code}, {job['error_message']}")
+        if not meant and job["attempt"] > 0:
+            yield Broken(CHARGED, f"{job['id']}: {job['attempt']} attempts; it is {job['status']}")
+
+
+def _of_cancels(jobs: Sequence[Row], to_stop: Mapping[UUID, datetime]) -> Iterator[Broken]:
+    """What was asked to stop while it ran may end as it would have, if that is soon."""
+    for job in jobs:
+        asked, ended = to_stop.get(job["id"]), job["completed_at"]
+        if asked and ended and not _is_canceled(job) and ended - asked > _DEAF_AFTER:
+            yield Broken(BROKEN_WORD, f"{job['id']} was to stop, and is {job['status']} {ended - asked} later")
 
 
 def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broken]:
@@ -183,12 +220,26 @@ def _of_results(jobs: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broke
             yield Broken(STALE, f"{job['id']} is of epoch {job['claim_epoch']}")
         if found and job["status"] != JobStatus.SUCCEEDED:
             yield Broken(CROSSED, f"{job['id']} is {job['status']}, with {len(found)} results")
+        if any(artifact["created_at"] != job["completed_at"] for artifact in found):
+            yield Broken(CHANGED, f"{job['id']} got a result by another transaction than its end")
         if job["kind"] == "generation" and job["status"] == JobStatus.SUCCEEDED:
             wanted = job["plan"]["num_images"]
             if len(found) < wanted:
                 yield Broken(CROSSED, f"{job['id']} succeeded with {len(found)} of {wanted} pictures")
             elif len(found) > wanted:
                 yield Broken(DUPLICATED, f"{job['id']} has {len(found)} pictures of {wanted}")
+
+
+def _of_adapters(jobs: Sequence[Row], adapters: Sequence[Row], artifacts: Sequence[Row]) -> Iterator[Broken]:
+    """Each training that succeeded has one adapter, which is one of its results; every other has none."""
+    results = {(each["job_id"], each["object_key"], each["sha256"]) for each in artifacts}
+    made = Counter(each["job_id"] for each in adapters)
+    for adapter in adapters:
+        if (adapter["job_id"], adapter["object_key"], adapter["sha256"]) not in results:
+            yield Broken(INCOMPLETE, f"the adapter of {adapter['job_id']} is none of its results")
+    for job in jobs:
+        if job["kind"] == "training" and made[job["id"]] != (job["status"] == JobStatus.SUCCEEDED):
+            yield Broken(CROSSED, f"{job['id']} is {job['status']}, with {made[job['id']]} adapters")
 
 
 def _of_datasets(datasets: Sequence[Row], journal: Sequence[Entry]) -> Iterator[Broken]:

@@ -197,7 +197,7 @@ class Plant:
             self.deaths.append(Death(datetime.now(UTC), post.name, post.pid))
             end_group(post.pid)
         variables = self.environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
-        log = self.data / "logs" / f"{post.name}.log"
+        log = self.log_of(post)
         if post.old is None:
             post.pid = self._nursery.start(post.command, environment=variables, log=log)
         else:
@@ -217,6 +217,10 @@ class Plant:
     def posts(self, kind: str) -> list[Post]:
         """Those whose names begin with `kind`."""
         return [post for post in self._posts if post.name.startswith(kind)]
+
+    def log_of(self, post: Post) -> Path:
+        """What all that ever filled the post wrote."""
+        return self.data / "logs" / f"{post.name}.log"
 
     @contextmanager
     def one_of(self, kind: str, random: Random) -> Iterator[Post]:

@@ -30,13 +30,15 @@ class Death:
 class Report:
     """`planned` is how often each fault was to come, `faults` how often it happened.
 
-    `cancels` are those that were asked for while the job was open. `datasets` are those that clients were told of.
+    `cancels` are those that were asked for while the job was open, `stopped` is how those ended that ran then; there
+    have to be `least_accepted` jobs and `least_cancels`. `datasets` are those that clients were told of.
     `recovery_seconds` are from a worker's death until each job that it held runs again. `blamed` are innocents that
     were taken for poison. `without` is the part of the design that was left out, and `noticed` how often a promise was
     broken that this part keeps.
     """
 
     command: str
+    commit: str
     seed: int
     seconds: float
     machine: Mapping[str, Any]
@@ -45,6 +47,7 @@ class Report:
     deaths: Mapping[str, int]
     accepted: int
     cancels: int
+    stopped: Mapping[str, int]
     datasets: int
     ended: Mapping[str, int]
     crashes_of_a_job: Mapping[int, int]
@@ -57,11 +60,14 @@ class Report:
     how: Sequence[str]
     without: str | None = None
     noticed: int = 0
+    least_accepted: int = 0
+    least_cancels: int = 0
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept, whatever was planned happening."""
-        return not any(self.broken.values()) and not self.missing and self.blamed <= self.most_blamed
+        """Whether every promise was kept, while all that was planned happened to as many jobs as it was to."""
+        is_much = self.accepted >= self.least_accepted and self.cancels >= self.least_cancels
+        return not any(self.broken.values()) and not self.missing and is_much and self.blamed <= self.most_blamed
 
     @property
     def is_as_meant(self) -> bool:
@@ -119,7 +125,7 @@ def answers_of(journal: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def lines_of(report: Report) -> Iterator[str]:
     """The report as Markdown."""
     yield f"`{report.command}`, seed {report.seed}, {report.seconds:.0f} s, on {report.machine.get('cpu', 'a machine')}"
-    yield f"({report.machine.get('cores', '?')} cores).\n"
+    yield f"({report.machine.get('cores', '?')} cores), commit {report.commit}.\n"
     planned, happened = sum(report.planned.values()), sum(report.faults.values())
     yield f"**{happened} of {planned} faults, {report.accepted} accepted jobs.**\n"
     if report.without:
@@ -131,7 +137,9 @@ def lines_of(report: Report) -> Iterator[str]:
         yield f"| {promise} | {count} |"
     ended = ", ".join(f"{count} {status}" for status, count in report.ended.items())
     yield f"\nJobs ended: {ended}. Completions of runs that had lost their claim, refused: {report.refused_stale}."
-    yield f"Cancels asked for while the job was open: {report.cancels}. Datasets uploaded: {report.datasets}."
+    stopped = ", ".join(f"{count} {status}" for status, count in report.stopped.items())
+    yield f"Cancels asked for while the job was open: {report.cancels}; of those that ran then: {stopped or 0}."
+    yield f"Datasets uploaded: {report.datasets}."
     yield f"Innocents whose workers were killed until they were taken for poison: {report.blamed}, at most"
     yield f"{report.most_blamed} may be."
     crashes = ", ".join(f"{times} times: {jobs}" for times, jobs in report.crashes_of_a_job.items())

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from secrets import randbits
@@ -26,13 +27,14 @@ from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.log import said
 from chaos.mutation import Part, noticed
+from chaos.old_version import checked_out
 from chaos.oracle import examine
 from chaos.patience import set_on_error
 from chaos.plant import Plant
 from chaos.point import Point
 from chaos.relay import NONE
 from chaos.report import Report
-from chaos.schedule import FULL, SLICE, Due, plan
+from chaos.schedule import FULL, LEAST_CANCELS, LEAST_JOBS, SLICE, Due, plan
 from chaos.traffic import Load, Traffic
 from cli.client import Client
 from core.domain.job import TERMINAL
@@ -66,6 +68,8 @@ def main(given: Sequence[str] | None = None) -> None:
     print(f"{sum(counts.values())} faults in {seconds:.0f} s, {load.jobs} jobs; --seed {seed}", flush=True)
     with ground(asked.data) as folder:
         report = run(folder, counts, load, seed=seed, without=asked.without)
+    if asked.full:
+        report = replace(report, least_accepted=LEAST_JOBS, least_cancels=LEAST_CANCELS)
     print("\n".join(reports.lines_of(report)))
     if asked.out:
         reports.write(report, asked.out)
@@ -90,6 +94,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             findings = examine(connection, ObjectStore(plant.direct), entries, api_log=said(data / "logs", by="api-*"))
         return Report(
             command=f"python -m chaos.run{f' --without {without}' if without else ''}",
+            commit=checked_out(),
             seed=seed,
             seconds=time.monotonic() - began,
             machine=benches.machine(),
@@ -98,6 +103,7 @@ def run(data: Path, counts: Mapping[str, int], load: Load, *, seed: int, without
             deaths=Counter(death.name for death in plant.deaths),
             accepted=len({entry["job_id"] for entry in entries if entry["event"] == "accepted"}),
             cancels=sum(entry["event"] == "canceled" for entry in entries),
+            stopped=findings.stopped,
             datasets=sum(entry["event"] == "uploaded" for entry in entries),
             ended=Counter(ending_of(job) for job in findings.jobs),
             crashes_of_a_job=dict(sorted(Counter(job["crash_count"] for job in findings.jobs).items())),

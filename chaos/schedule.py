@@ -79,6 +79,9 @@ FULL: dict[str, int] = {
 }
 """How often each fault comes before a release."""
 
+LEAST_JOBS, LEAST_CANCELS = 5_000, 1_000
+"""So many jobs have to be accepted meanwhile, and so many of them cancelled while they are open."""
+
 
 @dataclass(frozen=True)
 class Due:

@@ -153,7 +153,7 @@ class Traffic:
         """Written down where it was asked in time: the job was still open."""
         job = self._call("POST", f"/api/jobs/{job_id}/cancel", random)
         if job is not None and job["status"] in ("canceling", "canceled"):
-            self._journal.write(event="canceled", job_id=job_id)
+            self._journal.write(event="canceled", job_id=job_id, status=job["status"])
 
     def _watch(self, job_id: str, random: Random) -> None:
         """Look until the job has ended, and some times more: what ended stays as it is."""

@@ -2,7 +2,8 @@
 
 Every run of it ends by kill -9: of its worker's whole group or of its own process at a random instant, or of its own
 process at a named point of a checkpoint; or else by a SIGTERM, which comes beside the kills and is none of them. Each
-once the run has got to a checkpoint of its own.
+once the run has got to a checkpoint of its own, which must be further than those before: it went on, and did not begin
+again.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from secrets import randbits
 from typing import Any
@@ -24,9 +27,10 @@ from chaos.lesson import make_lesson
 from chaos.patience import came
 from chaos.plant import Plant, Post, Size
 from chaos.point import OF_TRAINING, Fate, Point
+from chaos.record import Record
 from cli.client import Client, Job
 
-_STEPS_EACH = 40  # more than a run does between two kills
+_STEPS_EACH = 30  # more than a run does between two kills
 _GLANCE_SECONDS = 0.05
 _PATIENCE_SECONDS = 180.0
 _TOLD_EVERY = 20
@@ -37,10 +41,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="kill -9s")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--out", type=Path, help="write the result to this page")
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
     ways = draw_ways(asked.kills, Random(seed))
-    print(f"{asked.kills} times kill -9, {len(ways) - asked.kills} times SIGTERM; --seed {seed}", flush=True)
+    record = Record(f"python -m chaos.training --kills {asked.kills}", seed=seed)
+    record.say(f"to come: {asked.kills} times kill -9, {len(ways) - asked.kills} times SIGTERM")
     with (
         ground() as folder,
         Plant(folder, size=Size(generation=1, training=1, api=1, upkeep=1)) as plant,
@@ -50,19 +56,21 @@ def main(given: Sequence[str] | None = None) -> None:
         undisturbed = client.finish(client.fine_tune(request))
         print("trained in peace", flush=True)
         job = client.fine_tune(request)
-        happened = harm(plant, job, ways=ways, random=Random(seed))
+        happened, began_again = harm(plant, job, ways=ways, random=Random(seed))
         done = client.finish(job)
-        killed = happened.total() - happened[_SIGTERM]
-        print("\n".join(f"{count:>5}  {how}" for how, count in sorted(happened.items())), flush=True)
+        for how, count in sorted(happened.items()):
+            record.say(f"{how}: {count}")
         same = _weights(client, done) == _weights(client, undisturbed)
         with plant.connect() as connection:
             [(epochs, adapters)] = connection.execute(
                 "SELECT claim_epoch, (SELECT count(*) FROM adapter WHERE job_id = job.id) FROM job WHERE id = %s",
                 [job["id"]],
             ).fetchall()
-    print(f"{killed} times kill -9, {happened[_SIGTERM]} times SIGTERM; {epochs} runs, {adapters} adapter")
-    print(f"The weights are {'the same, bit by bit' if same else 'NOT the same'}.")
-    sys.exit(0 if same and adapters == 1 and killed == asked.kills and happened == Counter(ways) else 1)
+    record.say(f"{epochs} runs, {adapters} adapter; {began_again} of the runs began again, and did not go on")
+    record.say(f"the weights are {'the same, bit by bit' if same else 'NOT the same'}")
+    is_fine = same and adapters == 1 and happened == Counter(ways) and began_again == 0
+    record.keep(asked.out, is_fine=is_fine)
+    sys.exit(0 if is_fine else 1)
 
 
 def draw_ways(kills: int, random: Random) -> list[str]:
@@ -73,39 +81,50 @@ def draw_ways(kills: int, random: Random) -> list[str]:
     return ways
 
 
-def harm(plant: Plant, job: Job, *, ways: Sequence[str], random: Random) -> Counter[str]:
-    """End one run after the other, each after a checkpoint that it made itself; how many in which way."""
+def harm(plant: Plant, job: Job, *, ways: Sequence[str], random: Random) -> tuple[Counter[str], int]:
+    """End one run after the other, each after a checkpoint of its own: how many in which way, how many began again."""
     happened: Counter[str] = Counter()
-    ended = 0
+    epoch = began_again = furthest = 0
     with plant.connect() as connection:
         for how in ways:
-            epoch = _await_checkpoint(connection, job, after=ended)
-            if epoch is None:
+            run = _await_checkpoint(connection, job, after=epoch)
+            if run is None:
                 break  # it is done
+            began_again += run.first_step <= max(furthest, run.before)
+            epoch, furthest = run.epoch, max(furthest, run.before, run.first_step)
             _WAYS[how](plant, random)
             happened[how] += 1
-            ended = epoch
             if happened.total() % _TOLD_EVERY == 0:
-                print(f"{happened.total()} of {len(ways)} runs ended", flush=True)
-    return happened
+                print(f"{happened.total()} of {len(ways)} runs ended, the last at step {furthest}", flush=True)
+    return happened, began_again
 
 
-def _await_checkpoint(connection: "psycopg.Connection[Any]", job: Job, *, after: int) -> int | None:
-    """The claim epoch of a later run that holds the job now, once it has a checkpoint; None where the job has ended."""
+@dataclass(frozen=True)
+class _Run:
+    """A run that has a checkpoint: the step of its first, and of the last of those before it, 0 without one."""
+
+    epoch: int
+    first_step: int
+    before: int
+
+
+def _await_checkpoint(connection: "psycopg.Connection[Any]", job: Job, *, after: int) -> _Run | None:
+    """A later run than that of the claim epoch, once it has a checkpoint; None where the job has ended."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         row = connection.execute(
             "SELECT status, claim_epoch, "
-            "EXISTS (SELECT FROM checkpoint WHERE job_id = job.id AND claim_epoch = job.claim_epoch) "
+            "(SELECT min(step) FROM checkpoint WHERE job_id = job.id AND claim_epoch = job.claim_epoch), "
+            "(SELECT max(step) FROM checkpoint WHERE job_id = job.id AND claim_epoch < job.claim_epoch) "
             "FROM job WHERE id = %s",
             [job["id"]],
         ).fetchone()
         assert row is not None
-        status, epoch, has_one = row
+        status, epoch, first, before = row
         if status not in ("queued", "running"):
             return None
-        if status == "running" and epoch > after and has_one:
-            return int(epoch)
+        if status == "running" and epoch > after and first is not None:
+            return _Run(epoch, first, before or 0)
         time.sleep(_GLANCE_SECONDS)
     raise TimeoutError("The training does not go on.")
 

@@ -13,6 +13,7 @@ from chaos import transition
 from chaos.oracle import (
     BROKEN_WORD,
     CHANGED,
+    CHARGED,
     CROSSED,
     DUPLICATED,
     ERROR_500,
@@ -25,8 +26,13 @@ from chaos.oracle import (
     UNLAWFUL,
     examine,
 )
+from core.domain.adapter import AdapterManifest
+from core.domain.base_model import ModelFamily
+from core.domain.job import JobKind
+from core.domain.outcome import Outcome
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.services.run import claim_next, finish, mark_canceled
 from tests.job_bench import IMAGE, JobBench
 
 FILE = b"a picture"
@@ -77,6 +83,9 @@ def test_of_kept_promises_nothing_is_said(
     ("statement", "promise"),
     [
         ("UPDATE job SET status = 'queued', completed_at = NULL", CHANGED),
+        ("UPDATE job SET error_message = 'oh'", CHANGED),
+        ("UPDATE artifact SET object_key = 'elsewhere'", CHANGED),
+        ("UPDATE artifact SET created_at = created_at + interval '1 second'", CHANGED),
         ("DELETE FROM artifact; DELETE FROM job", LOST),
         ("UPDATE job SET claim_epoch = 3", STALE),
         ("UPDATE artifact SET claim_epoch = 1", STALE),
@@ -88,6 +97,8 @@ def test_of_kept_promises_nothing_is_said(
         ("UPDATE job SET status = 'failed', error_code = 'internal_error'", FAILED),
         ("UPDATE job SET status = 'expired', error_code = 'deadline_passed'", FAILED),
         ("UPDATE job SET plan = '{\"num_images\": 0}'", DUPLICATED),
+        ("UPDATE job SET attempt = 1", CHARGED),
+        ("INSERT INTO chaos_cancel SELECT id, completed_at - interval '20 seconds' FROM job", BROKEN_WORD),
         ("UPDATE chaos_transition SET before = 'queued' WHERE after = 'succeeded'", UNLAWFUL),
         ("UPDATE chaos_transition SET epoch = 9 WHERE before IS NULL", UNLAWFUL),
         (("INSERT INTO chaos_transition (job_id, before, after, epoch) "
@@ -106,7 +117,29 @@ def test_a_job_that_never_ends_is_lost(
 ) -> None:
     waiting = bench.submit(plan={"num_images": 1}).id
     assert broken(connection, store, accepted(waiting)) == {LOST}
-    assert broken(connection, store, accepted(uuid4())) == {LOST}
+    assert broken(connection, store, accepted(waiting), accepted(uuid4(), key="another")) == {LOST}
+
+
+def test_a_job_of_which_no_client_was_told_is_one_too_many(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, done: UUID, bench: JobBench
+) -> None:
+    bench.cancel(bench.submit(plan={"num_images": 1}).id)
+    assert broken(connection, store, accepted(done)) == {DUPLICATED}
+
+
+def test_what_was_to_stop_while_it_ran_may_still_end_for_a_moment(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, bench: JobBench
+) -> None:
+    job, other = bench.submit(plan={"num_images": 0}), bench.submit(plan={"num_images": 0})
+    first, second = bench.must_claim(), bench.must_claim()
+    bench.cancel(job.id)
+    bench.cancel(other.id)
+    bench.finish(first)
+    with bench.database.transaction() as session:
+        mark_canceled(session, second)
+    findings = examine(connection, store, [accepted(job.id, "one"), accepted(other.id, "other")])
+    assert findings.broken == []
+    assert findings.stopped == {"succeeded": 1, "canceled": 1}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +149,7 @@ def test_a_job_that_never_ends_is_lost(
         ({"event": "refused", "status": 422, "body": "no"}, BROKEN_WORD),
         ({"event": "violation", "what": "one key gave two jobs"}, BROKEN_WORD),
         (accepted(UUID(int=7), key="key"), DUPLICATED),
+        ({"event": "canceled", "job_id": str(UUID(int=7)), "status": "canceled"}, BROKEN_WORD),
     ],
 )
 def test_what_clients_must_never_be_told_is_said(
@@ -129,6 +163,55 @@ def test_an_innocent_that_was_taken_for_poison_is_no_broken_promise(
 ) -> None:
     connection.execute("DELETE FROM artifact; UPDATE job SET status = 'failed', error_code = 'poisoned'")
     assert FAILED not in broken(connection, store, accepted(done))
+
+
+@pytest.fixture
+def trained(connection: "psycopg.Connection[Any]", bench: JobBench, store: ObjectStore) -> UUID:
+    """A training that succeeded."""
+    job, sha256 = bench.submit(kind=JobKind.TRAINING), hashlib.sha256(FILE).hexdigest()
+    key = f"job/{job.id}/1/output/adapter.safetensors"
+    store.put(key, FILE, content_type="application/octet-stream")
+    output = replace(IMAGE, type="adapter", object_key=key, size_bytes=len(FILE), sha256=sha256)
+    manifest = AdapterManifest(
+        name="circles",
+        model="tiny",
+        version=1,
+        family=ModelFamily.SD1,
+        base_model_id=str(bench.model_id),
+        rank=4,
+        alpha=4.0,
+        target_modules=("to_k",),
+        sha256=sha256,
+        size_bytes=len(FILE),
+    )
+    with bench.database.transaction() as session:
+        claim = claim_next(session, kinds=[JobKind.TRAINING], worker_id="worker", lease_seconds=30.0)
+        assert claim is not None
+        finish(session, claim, Outcome(outputs=[output], adapter=manifest))
+    return job.id
+
+
+def test_of_a_training_with_its_adapter_nothing_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, trained: UUID
+) -> None:
+    assert broken(connection, store, accepted(trained)) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "promise"),
+    [
+        ("DELETE FROM adapter", CROSSED),
+        ("UPDATE job SET status = 'failed', error_code = 'poisoned'", CROSSED),
+        ("UPDATE adapter SET object_key = 'elsewhere'", INCOMPLETE),
+        ("UPDATE adapter SET sha256 = repeat('0', 64)", INCOMPLETE),
+        ("DELETE FROM artifact", INCOMPLETE),
+    ],
+)
+def test_a_training_without_its_adapter_is_said(
+    connection: "psycopg.Connection[Any]", store: ObjectStore, trained: UUID, statement: str, promise: str
+) -> None:
+    connection.execute(statement.encode())
+    assert promise in broken(connection, store, accepted(trained))
 
 
 @pytest.fixture
@@ -190,4 +273,4 @@ def test_an_error_of_the_api_that_no_client_heard_of_is_said(
 
 def test_every_promise_has_been_broken_here() -> None:
     said = {CHANGED, LOST, STALE, INCOMPLETE, CROSSED, DUPLICATED, SPARED, FAILED, UNLAWFUL, ERROR_500, BROKEN_WORD}
-    assert said == set(PROMISES)
+    assert said | {CHARGED} == set(PROMISES)

@@ -46,7 +46,7 @@ KILLED = course(
 
 
 def test_recovery_is_from_the_death_to_the_next_claim() -> None:
-    findings = Findings([], KILLED, [])
+    findings = Findings([], KILLED, [], {})
     assert recoveries(findings, [Death(at(4), "worker-0", 77), Death(at(5), "worker-1", 99)]) == [6.0]
     assert recoveries(findings, []) == []
 
@@ -57,7 +57,7 @@ def test_wasted_is_what_ended_no_job() -> None:
 
 
 def test_promises_that_were_kept_are_counted_too() -> None:
-    counts = Findings([], {}, [Broken(PROMISES[0], "x"), Broken(PROMISES[0], "y")]).count()
+    counts = Findings([], {}, [Broken(PROMISES[0], "x"), Broken(PROMISES[0], "y")], {}).count()
     assert list(counts) == list(PROMISES)
     assert list(counts.values()) == [2] + [0] * (len(PROMISES) - 1)
 
@@ -71,6 +71,13 @@ def test_a_run_that_missed_a_fault_is_not_clean_and_says_so() -> None:
     assert "| a | 2 | 1 |" in lines_of(short)
     assert any("2 of 3 faults" in line for line in lines_of(short))
     assert replace(whole, faults={"b": 1}).missing == {"a": 2}
+
+
+def test_a_run_of_too_few_jobs_or_cancels_is_not_clean() -> None:
+    enough = report(accepted=5, cancels=2, least_accepted=5, least_cancels=2)
+    assert enough.is_clean
+    assert not replace(enough, accepted=4).is_clean
+    assert not replace(enough, cancels=1).is_clean
 
 
 def test_it_is_written_as_a_page_and_as_figures(tmp_path: Path) -> None:
@@ -118,7 +125,7 @@ def test_an_innocent_that_is_taken_for_poison_is_counted() -> None:
         {"error_code": code, "plan": plan}
         for code, plan in [("poisoned", {"prompt": SEGFAULT}), ("poisoned", {"prompt": "a star"}), (None, {})]
     ]
-    assert Findings(jobs, {}, []).blamed == 1
+    assert Findings(jobs, {}, [], {}).blamed == 1
 
 
 def report(**changed: Any) -> Report:
@@ -133,4 +140,6 @@ def report(**changed: Any) -> Report:
         "refused_stale": 0,
         "wasted_share": 0.0,
     }
-    return Report(**{**nothing, **counts, "command": "", "recovery_seconds": {"count": 0}, "how": [], **changed})
+    return Report(
+        **{**nothing, **counts, "command": "", "commit": "", "recovery_seconds": {"count": 0}, "how": [], **changed}
+    )

@@ -1,8 +1,9 @@
 """The schedule: told by its seed, and of faults that exist."""
 
+from chaos.doorbell import FORGED
 from chaos.fault import FAULTS
 from chaos.point import OF_GENERATION, OF_TRAINING
-from chaos.schedule import FULL, SLICE, plan
+from chaos.schedule import FULL, LEAST_CANCELS, LEAST_JOBS, SLICE, plan
 
 
 def test_a_seed_gives_the_same_schedule_again() -> None:
@@ -30,6 +31,9 @@ def test_the_numbers_are_those_that_are_promised() -> None:
     assert FULL["generation worker: kill -9"] >= 1000
     assert sum(n for name, n in FULL.items() if "zombie" in name or "SIGSTOP" in name) >= 300
     assert sum(FULL[f"Redis: {how}"] for how in ("kill -9", "kill -9, and its file is lost", "FLUSHALL")) >= 200
+    assert FULL["Redis: forged and doubled doorbells"] * FORGED >= 10_000
+    assert LEAST_JOBS >= 5_000
+    assert LEAST_CANCELS >= 1_000
     assert FULL["Postgres: immediate restart"] >= 100
     assert all(n >= 50 for name, n in FULL.items() if "kill -9 at" in name)
     assert {f"training: kill -9 at '{point}'" for point in OF_TRAINING} <= SLICE.keys()
