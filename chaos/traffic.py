@@ -26,6 +26,7 @@ TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
 _CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.4, 0.2, 0.1, 0.1
 _CANCEL_WITHIN_SECONDS = 1.5  # about as long as a job is open on an idle machine
+_LONG = 40  # steps: a job that is long enough to be cancelled at work
 _OVERTIME_PAUSE = 4  # times as long between two jobs: who waits for a last fault needs some, and no growing queue
 _COLOURS, _SHAPES = ("red", "blue", "green", "yellow"), ("star", "heart", "circle", "square")
 
@@ -127,7 +128,10 @@ class Traffic:
         if random.random() < _UPLOADED:
             self._upload(number, random)
         if self._cancels and random.random() < _CANCELED:
-            time.sleep(random.uniform(0.0, _CANCEL_WITHIN_SECONDS))
+            if request["steps"] == _LONG:
+                self._await_start(job["id"], random)
+            else:
+                time.sleep(random.uniform(0.0, _CANCEL_WITHIN_SECONDS))
             self._cancel(job["id"], random)
         elif random.random() < _WATCHED:
             self._watch(job["id"], random)
@@ -154,6 +158,14 @@ class Traffic:
         job = self._call("POST", f"/api/jobs/{job_id}/cancel", random)
         if job is not None and job["status"] in ("canceling", "canceled"):
             self._journal.write(event="canceled", job_id=job_id, status=job["status"])
+
+    def _await_start(self, job_id: str, random: Random) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and not self._given_up.is_set():
+            job = self._call("GET", f"/api/jobs/{job_id}", random)
+            if job is None or job["status"] != "queued":
+                return
+            time.sleep(random.uniform(*_PAUSE_SECONDS))
 
     def _watch(self, job_id: str, random: Random) -> None:
         """Look until the job has ended, and some times more: what ended stays as it is."""
@@ -213,6 +225,6 @@ def make_request(random: Random) -> dict[str, Any]:
     return {
         "prompt": f"a {random.choice(_COLOURS)} {random.choice(_SHAPES)}",
         "seed": random.getrandbits(31),
-        "steps": random.choice((2, 4, 8, 40)),
+        "steps": random.choice((2, 4, 8, _LONG)),
         "num_images": random.choice((1, 1, 2)),
     }
