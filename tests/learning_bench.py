@@ -29,6 +29,7 @@ from core.services import run as runs
 from core.services import upkeep
 from core.services import withdrawal as withdrawals
 from core.services.clean_retrain import awaited, retrain_clean
+from core.services.limit import set_limits
 from core.services.run import Claim
 from core.services.settlement import reconcile
 from core.services.tenant import create_tenant
@@ -218,6 +219,14 @@ class LearningBench:
         with self.database.transaction() as session:
             return withdrawals.withdraw_user(session, tenant_id=self.tenant_id, user_ref=user)
 
+    def quota(self, seconds: float, *, whose: str) -> None:
+        """What a day's jobs may run for, by the settings or by the tenant's own limit."""
+        if whose == "settings":
+            self.settings = self.settings.model_copy(update={"max_gpu_seconds_per_day": seconds})
+        else:
+            with self.database.transaction() as session:
+                set_limits(session, tenant_id=self.tenant_id, changes={"gpu_seconds_per_day": seconds})
+
     def upkeep(self) -> None:
         """What the clockwork does about updates."""
         with self.database.transaction() as session:
@@ -228,7 +237,7 @@ class LearningBench:
             found = awaited(session)
         for update_id in found:
             with self.database.transaction() as session:
-                retrain_clean(session, update_id=update_id, queue=self.queue)
+                retrain_clean(session, update_id=update_id, queue=self.queue, settings=self.settings)
 
     def execute(self, statement: str, **values: Any) -> None:
         with self.database.transaction() as session:

@@ -155,6 +155,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def quota(self) -> Limits:
+        """What holds of `limits` for what nobody asked for just now: it waits for no room in a line, but counts."""
+        return Limits(gpu_seconds_per_day=self.max_gpu_seconds_per_day)
+
+    @property
     def retention(self) -> Retention:
         """For how long finished jobs are kept."""
         days = self.retention_days

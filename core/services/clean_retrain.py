@@ -6,11 +6,14 @@ from sqlalchemy.orm import Session
 
 from core.domain.adapter import AdapterStage
 from core.domain.base_model import ModelStatus
+from core.domain.errors import Refused
+from core.domain.limit import Limits
 from core.domain.model_update import AT_WORK, IN_FLIGHT, ModelUpdateStatus, UpdateTrigger
 from core.domain.policy import UpdatePolicy
 from core.infra.repository import lock
 from core.infra.repository import model_update as updates
 from core.infra.repository import withdrawal as withdrawals
+from core.infra.settings import Settings
 from core.infra.table import Adapter, ModelUpdate, StableDiffusion
 from core.infra.task_queue import TaskQueue
 from core.services import rollout as rollouts
@@ -27,21 +30,22 @@ def awaited(session: Session) -> list[UUID]:
     return list(updates.to_be_cleaned(session))
 
 
-def retrain_clean(session: Session, *, update_id: UUID, queue: TaskQueue) -> None:
+def retrain_clean(session: Session, *, update_id: UUID, queue: TaskQueue, settings: Settings) -> None:
     """One step further for an update that holds withdrawn feedback. Run on a clock, in a transaction for each.
 
     First what is in flight of it ends; then the update is made again from what it looked at, without what was
-    withdrawn, by the same recipe and seed. Where that cannot be, or has not happened in time, the champion gives way
-    to one without withdrawn feedback, or to the base model. `clean_by` of an update that is done with is emptied.
+    withdrawn, by the same recipe and seed, once the day's GPU seconds allow it. Where that cannot be, or has not
+    happened in time, the champion gives way to one without withdrawn feedback, or to the base model. `clean_by` of an
+    update that is done with is emptied.
     """
     update = session.get_one(ModelUpdate, update_id)
     if lock.try_take(session, "learning", update.tenant_id, update.stable_diffusion_id):
         session.refresh(update, with_for_update=True)
         if update.clean_by is not None and _has_stopped(session, update):
-            _advance(session, update, is_late=updates.is_late(session, update), queue=queue)
+            _advance(session, update, is_late=updates.is_late(session, update), queue=queue, limits=settings.quota)
 
 
-def _advance(session: Session, update: ModelUpdate, *, is_late: bool, queue: TaskQueue) -> None:
+def _advance(session: Session, update: ModelUpdate, *, is_late: bool, queue: TaskQueue, limits: Limits) -> None:
     adapter = updates.adapter_of(session, update_id=update.id, for_update=True)
     champion = adapter if adapter is not None and adapter.stage == AdapterStage.CHAMPION else None
     last = _last_replacement(session, update)
@@ -55,7 +59,7 @@ def _advance(session: Session, update: ModelUpdate, *, is_late: bool, queue: Tas
     elif is_late:
         _take_out(session, update, champion, f"{_WITHDRAWN} Nothing without it has replaced it in time.")
     elif last is None:
-        _replace(session, update, champion, queue=queue)
+        _replace(session, update, champion, queue=queue, limits=limits)
 
 
 def _has_stopped(session: Session, update: ModelUpdate) -> bool:
@@ -80,7 +84,9 @@ def _last_replacement(session: Session, update: ModelUpdate) -> ModelUpdate | No
     return last
 
 
-def _replace(session: Session, update: ModelUpdate, champion: Adapter | None, *, queue: TaskQueue) -> None:
+def _replace(
+    session: Session, update: ModelUpdate, champion: Adapter | None, *, queue: TaskQueue, limits: Limits
+) -> None:
     model = session.get_one(StableDiffusion, update.stable_diffusion_id)
     is_busy = updates.in_flight(session, tenant_id=update.tenant_id, model_id=model.id) is not None
     if is_busy or model.status != ModelStatus.READY:
@@ -94,7 +100,11 @@ def _replace(session: Session, update: ModelUpdate, champion: Adapter | None, *,
         is_clean_retrain=champion is not None or _stands_for_a_champion(session, update),
     )
     policy = UpdatePolicy.model_validate(update.policy)
-    started = plan(session, model, policy, cause, terms=Terms(tenant_id=update.tenant_id), queue=queue)
+    terms = Terms(tenant_id=update.tenant_id)
+    try:
+        started = plan(session, model, policy, cause, terms=terms, queue=queue, limits=limits)
+    except Refused:
+        return  # so it does here, until it is late: whoever takes words back one by one starts no training for each
     if isinstance(started, TooLittle):
         _take_out(
             session, update, champion, f"{_WITHDRAWN} Too little is left to train without it: {started.sentence}."

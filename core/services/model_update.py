@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.domain.errors import Conflict, NotFound, Refused
-from core.domain.limit import Limits
 from core.domain.model_update import AT_WORK, ModelUpdateStatus, UpdateTrigger
 from core.domain.policy import PolicyDecision, Standing, UpdatePolicy, decide
 from core.infra.repository import lock
@@ -66,9 +65,9 @@ def consider(
         reason={"standing": now.model_dump(mode="json")},
     )
     # What is due waits for no room in the queue, but for the day's GPU seconds: its tenant decides how often it is due.
-    quota = Limits(gpu_seconds_per_day=settings.max_gpu_seconds_per_day)
     try:
-        started = plan(session, model, policy, cause, terms=Terms(tenant_id=tenant_id), queue=queue, limits=quota)
+        terms = Terms(tenant_id=tenant_id)
+        started = plan(session, model, policy, cause, terms=terms, queue=queue, limits=settings.quota)
     except Refused as refusal:
         policies.note(session, PolicyDecision(due=False, waiting_for=(refusal.message,)), now, **pair)
         return None

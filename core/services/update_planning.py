@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from core.domain.job import JobKind
-from core.domain.limit import UNLIMITED, Limits
+from core.domain.limit import Limits
 from core.domain.model_update import Split, UpdateTrigger
 from core.domain.policy import UpdatePolicy, enough, shortfall
 from core.domain.selection import Selection
@@ -63,7 +63,7 @@ def plan(
     *,
     terms: Terms,
     queue: TaskQueue,
-    limits: Limits = UNLIMITED,
+    limits: Limits,
 ) -> ModelUpdate | TooLittle:
     """Start an update in the caller's transaction, which holds the pair's lock and has seen that none is in flight.
 

@@ -38,8 +38,8 @@ def tick(runtime: Runtime, *, count: int) -> None:
     )
     _attempt(runtime, reconcile)
     _attempt(runtime, models.reconcile)
-    _replace_what_was_taken_back(runtime)
     if count % _NOW_AND_THEN == 0:
+        _replace_what_was_taken_back(runtime)
         _consider_updates(runtime)
     _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
@@ -101,7 +101,8 @@ def _replace_what_was_taken_back(runtime: Runtime) -> None:
     found: list[UUID] = []
     _attempt(runtime, lambda session: found.extend(awaited(session)))
     for update_id in found:
-        _attempt(runtime, partial(retrain_clean, update_id=update_id, queue=runtime.queue))
+        step = partial(retrain_clean, update_id=update_id)
+        _attempt(runtime, partial(step, queue=runtime.queue, settings=runtime.settings))
 
 
 def _consider_updates(runtime: Runtime) -> None:

@@ -73,11 +73,11 @@ def test_a_worker_that_dies_again_and_again_does_not_hold_the_loop(clock: Clock)
 def test_what_was_taken_back_is_replaced_on_the_clock(clock: Clock) -> None:
     clock.loop.champion()
     clock.loop.withdraw("user-1")
-    clock.tick()
+    clock.tick(5)
     tainted, clean = clock.updates()
     assert (clean.trigger, clean.replaces_update_id) == ("withdrawal", tainted.id)
     clock.loop.finish(clock.loop.claim(), Decision.PROMOTE)
-    clock.tick()
+    clock.tick(5)
     assert clock.updates()[0].clean_by is None
 
 

@@ -10,6 +10,7 @@ from core.domain.evaluation import Decision
 from core.domain.job import JobStatus
 from core.domain.preference import PreferenceManifest
 from core.domain.update_plan import UpdatePlan
+from core.infra.repository import model_update as update_rows
 from core.infra.repository import rollout as rollouts
 from core.infra.table import Adapter, ModelUpdate
 from core.services import selection as selections
@@ -151,3 +152,26 @@ def test_by_the_deadline_at_the_latest_it_serves_no_more(bench: LearningBench) -
     bench.upkeep()
     assert champion(bench) is None
     assert bench.update(other.id).status == "planned"
+
+
+@pytest.mark.parametrize("whose", ["settings", "tenant"])
+def test_a_used_up_quota_lets_it_wait_and_no_longer_than_the_deadline(bench: LearningBench, whose: str) -> None:
+    first = bench.champion()
+    bench.withdraw("user-1")
+    bench.quota(0.001, whose=whose)
+    bench.upkeep()
+    assert newest(bench).id == first.model_update_id and champion(bench) is not None
+    with bench.database.transaction() as session:
+        assert update_rows.in_flight(session, **bench.pair) is None
+    bench.quota(1e9, whose=whose)
+    bench.upkeep()
+    assert newest(bench).replaces_update_id == first.model_update_id
+    bench.quota(0.001, whose=whose)
+    bench.withdraw("user-2")  # the one that waits is canceled, and for another there is no time
+    bench.upkeep()
+    bench.upkeep()
+    assert (newest(bench).replaces_update_id, newest(bench).status) == (first.model_update_id, "canceled")
+    assert champion(bench) is not None
+    bench.execute("UPDATE model_update SET clean_by = now() - interval '1 second' WHERE clean_by IS NOT NULL")
+    bench.upkeep()
+    assert champion(bench) is None
