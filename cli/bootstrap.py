@@ -1,5 +1,6 @@
 """The first tenant, its key and the first base model, made where they are missing."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ FIRST_TENANT = "default"
 def bootstrap(settings: Settings, *, key_file: Path, say: Callable[[str], None]) -> str:
     """A migrated system becomes one that can be used: bucket, tenant, key, model. Safe to repeat. Returns the key.
 
+    A new key is said only where a terminal shows it, else its file.
+
     Raises:
         Refusal: a server that the user gave does not let us in.
     """
@@ -49,7 +52,8 @@ def bootstrap(settings: Settings, *, key_file: Path, say: Callable[[str], None])
         queue.close()
         database.close()
     if fresh:
-        say(f"Your API key, kept in {key_file}: {key}")
+        # It may do everything, and what is no terminal is most often a log.
+        say(f"Your API key, kept in {key_file}: {key}" if sys.stdout.isatty() else f"Your API key is in {key_file}")
     return key
 
 

@@ -82,6 +82,7 @@ def scenario(compose: Compose) -> None:
     with step("up --wait"):
         compose.run("up", "--wait", "--no-build")
     only_the_api_is_published(compose)
+    no_log_shows_the_key(compose)
     client = Client(f"http://127.0.0.1:{compose.port}", (compose.tree / "data/container/api_key").read_text().strip())
     with step("model checked"):
         await_model(client)
@@ -106,6 +107,13 @@ def refuses_without_secrets(compose: Compose) -> None:
         assert missing <= set(re.findall(r"variable (\w+) is missing", error.stderr)), error.stderr
         return
     raise AssertionError("the composition is complete without secrets")
+
+
+def no_log_shows_the_key(compose: Compose) -> None:
+    """That of the container which makes it least of all."""
+    logs = compose.run("logs", "--no-color")
+    assert "/data/container/api_key" in logs, "nothing says where the key is"
+    assert (compose.tree / "data/container/api_key").read_text().strip() not in logs
 
 
 def only_the_api_is_published(compose: Compose) -> None:
