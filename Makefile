@@ -63,13 +63,11 @@ check: lint types arrows test  ## lint, types, arrows and tests
 tiny-model: install  ## train the tiny base model anew (hours on two cores)
 	@.venv/bin/python -m tiny.train $(ARGS)
 
-audit: install  ## known weaknesses of the locked packages (needs PyPI's own index)
-	@.ci/tool pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+audit: install  ## known weaknesses of what is installed and locked (needs PyPI's own index)
+	@.ci/audit $(ARGS)
 
-sbom: install  ## what the project is made of, in CycloneDX: SBOM=data/sbom.json
-	@mkdir -p $(dir $(SBOM))
-	@.ci/tool cyclonedx-py requirements requirements.lock --output-file $(SBOM)
-	@echo $(SBOM)
+sbom: install  ## what the project is made of, torch too, in CycloneDX: SBOM=data/sbom.json
+	@.ci/sbom $(SBOM)
 
 bench: install  ## measure what the project claims, one command per claim
 	@for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
