@@ -1,6 +1,7 @@
 """What Prometheus may ask: requests of this process, and the state of the whole system."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -10,6 +11,7 @@ from prometheus_client.registry import Collector
 from core.domain.errors import Unavailable
 from core.domain.job import WorkerKind
 from core.infra.database import Database
+from core.infra.task_queue import TaskQueue
 from core.services import census
 from core.services.census import Census, LiveWorker
 
@@ -36,36 +38,50 @@ class HttpMetrics:
         self._seconds.labels(route).observe(seconds)
 
 
-class SystemCollector(Collector):
-    """What a census counted; None where the database was away."""
+@dataclass(frozen=True)
+class Look:
+    """`count` is None where the database was away; `queue` is whether Redis answered and took doorbells."""
 
-    def __init__(self, count: Census | None) -> None:
-        self._count = count
+    count: Census | None
+    queue: bool
+
+
+class SystemCollector(Collector):
+    """What a look at the systems behind the API saw."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
 
     def collect(self) -> Iterator[Metric]:
         """Jobs, queues, workers and what they hold; only that the database is away where it is."""
-        is_up = GaugeMetricFamily("lorikeet_database_up", "Whether Postgres answers.")
-        is_up.add_metric([], self._count is not None)
-        yield is_up
-        if self._count is not None:
-            yield from (*_work(self._count), *_holdings(self._count.live), *_webhooks(self._count))
+        count = self._look.count
+        database = GaugeMetricFamily("lorikeet_database_up", "Whether Postgres answers.")
+        queue = GaugeMetricFamily("lorikeet_queue_up", "Whether Redis answers and takes doorbells.")
+        database.add_metric([], count is not None)
+        queue.add_metric([], self._look.queue)
+        yield from (database, queue)
+        if count is not None:
+            yield from (*_work(count), *_holdings(count.live), *_webhooks(count))
 
 
 def _work(count: Census) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("lorikeet_jobs", "Jobs kept.", labels=["kind", "status"])
     queued = GaugeMetricFamily("lorikeet_queue_length", "Jobs that wait for a worker.", labels=["kind"])
+    failed = GaugeMetricFamily("lorikeet_jobs_failed", "Failed jobs kept.", labels=["kind", "code"])
     overdue = GaugeMetricFamily(
         "lorikeet_jobs_overdue_seconds", "How long the lease or deadline is over that was first."
     )
     workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
     for (kind, status), number in count.jobs.items():
         jobs.add_metric([kind, status], number)
+    for (kind, code), number in count.failed.items():
+        failed.add_metric([kind, code], number)
     for kind, number in count.queued.items():
         queued.add_metric([kind], number)
     for worker, number in count.workers.items():
         workers.add_metric([worker], number)
     overdue.add_metric([], count.jobs_overdue)
-    yield from (jobs, queued, overdue, workers)
+    yield from (jobs, queued, failed, overdue, workers)
 
 
 def _webhooks(count: Census) -> Iterator[Metric]:
@@ -95,13 +111,14 @@ def _holdings(live: Sequence[LiveWorker]) -> Iterator[Metric]:
     yield from (models, adapters, size, hits, misses)
 
 
-def take_census(database: Database) -> Census | None:
-    """Count now; None where the database is away."""
+def look(database: Database, queue: TaskQueue) -> Look:
+    """Count now."""
     try:
         with database.transaction() as session:
-            return census.take(session)
+            count = census.take(session)
     except Unavailable:
-        return None
+        count = None
+    return Look(count, queue.is_reachable())
 
 
 def build_registry() -> CollectorRegistry:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from api.doorkeeper import Doorkeeper
 from api.glance import Glance
 from api.job_watch import JobWatch
-from api.metric import build_registry, take_census
+from api.metric import Look, build_registry, look
 from api.reach import Reach, reach
 from api.workshop import Workshop
 from core.domain.feedback_token import TokenSigner
@@ -20,10 +20,9 @@ from core.infra.job_ear import JobEar
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.task_queue import TaskQueue
-from core.services.census import Census
 from core.services.model_memory import ModelMemory
 
-CENSUS_SECONDS = 5.0
+METRIC_SECONDS = 5.0
 """A census reads whole tables, and anybody may ask for it."""
 
 REACH_SECONDS = 1.0
@@ -47,7 +46,7 @@ class Runtime:
     signer: Signer
     token_signer: TokenSigner
     registry: CollectorRegistry
-    census: Glance[Census | None]
+    metrics: Glance[Look]
     reach: Glance[Reach]
     uploads: Workshop
     init_images: Workshop
@@ -75,7 +74,7 @@ def build_runtime(settings: Settings) -> Runtime:
         signer=Signer(secret),
         token_signer=TokenSigner(secret),
         registry=build_registry(),
-        census=Glance(partial(take_census, database), seconds=CENSUS_SECONDS),
+        metrics=Glance(partial(look, database, queue), seconds=METRIC_SECONDS),
         reach=Glance(partial(reach, database, store, queue), seconds=REACH_SECONDS),
         uploads=Workshop(threads=8, of_one=4),
         init_images=Workshop(threads=8, of_one=4),

@@ -58,6 +58,6 @@ def _said(answers: bool) -> Answer:
 @router.get("/metrics", response_class=Response)
 async def read_metrics(runtime: RuntimeDep) -> Response:
     """Figures for Prometheus: requests as they are counted now, the system as it was some seconds ago at most."""
-    system = SystemCollector(await runtime.census.take())
+    system = SystemCollector(await runtime.metrics.take())
     text = await run_in_threadpool(lambda: generate_latest(runtime.registry) + generate_latest(system))
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -78,6 +78,9 @@ SUSPECT_CRASHES = 2
 MAX_CRASHES = SUSPECT_CRASHES + 2
 """Leases a job may lose before it is taken for the thing that kills its workers: two of them alone."""
 
+POISONED = "poisoned"
+"""The code of the error that it fails with then."""
+
 MAX_ATTEMPTS = 3
 """Unexpected errors of the work before the job fails."""
 

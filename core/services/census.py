@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from core.domain.holding import Holding, read_holding
-from core.domain.job import ALIVE_SECONDS, JobKind, JobStatus, WorkerKind
+from core.domain.job import ALIVE_SECONDS, POISONED, JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
 from core.infra.repository import webhook as deliveries
 from core.infra.repository import worker as workers
@@ -29,12 +29,14 @@ class LiveWorker:
 class Census:
     """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero.
 
+    `failed` are those with an error by (kind, its code); who is watched for, the poisoned, are there with zero, too.
     For `jobs_overdue` seconds the lease or deadline is over that was over first. `live` are these processes.
     Webhooks are told, or not yet, by outcome; the longest due one for `webhook_overdue` seconds.
     """
 
     jobs: Mapping[tuple[JobKind, JobStatus], int]
     queued: Mapping[JobKind, int]
+    failed: Mapping[tuple[JobKind, str], int]
     jobs_overdue: float
     workers: Mapping[WorkerKind, int]
     live: Sequence[LiveWorker]
@@ -44,12 +46,18 @@ class Census:
 
 def take(session: Session) -> Census:
     """Count now."""
-    counted = {(JobKind(kind), JobStatus(status)): number for kind, status, number in jobs.count_by_status(session)}
+    counted: Counter[tuple[JobKind, JobStatus]] = Counter()
+    failed = Counter({(kind, POISONED): 0 for kind in JobKind})
+    for kind, status, code, number in jobs.count_by_end(session):
+        counted[JobKind(kind), JobStatus(status)] += number
+        if status == JobStatus.FAILED and code is not None:
+            failed[JobKind(kind), code] += number
     live = live_workers(session)
     alive = Counter(worker.kind for worker in live)
     return Census(
         jobs=counted,
-        queued={kind: counted.get((kind, JobStatus.QUEUED), 0) for kind in JobKind},
+        queued={kind: counted[kind, JobStatus.QUEUED] for kind in JobKind},
+        failed=failed,
         jobs_overdue=jobs.overdue_seconds(session),
         workers={kind: alive[kind] for kind in WorkerKind},
         live=live,

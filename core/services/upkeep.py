@@ -11,6 +11,7 @@ from core.domain.job import (
     ALIVE_SECONDS,
     KINDS_OF_WORKER,
     MAX_CRASHES,
+    POISONED,
     WORKER_OF_KIND,
     JobKind,
     JobStatus,
@@ -49,7 +50,8 @@ def sweep(session: Session, *, stall_seconds: float) -> int:
             _end(job, JobStatus.CANCELED)
         else:
             _take_back(session, job)
-        _log.info("swept", job_id=str(job.id), status=job.status, crash_count=job.crash_count)
+        ended = {"status": job.status, "code": job.error_code}
+        _log.info("swept", job_id=str(job.id), **ended, crash_count=job.crash_count)
     return len(found)
 
 
@@ -63,7 +65,7 @@ def _take_back(session: Session, job: Job) -> None:
     job.crash_count += 1
     if job.crash_count >= MAX_CRASHES:
         message = f"Its worker died or hung {job.crash_count} times, so the job is taken for the cause."
-        _end(job, JobStatus.FAILED, "poisoned", message)
+        _end(job, JobStatus.FAILED, POISONED, message)
         if job.kind == JobKind.REGISTRATION:
             model = session.get_one(StableDiffusion, job.base_model_id)
             model.status, model.status_reason = ModelStatus.FAILED, message

@@ -184,10 +184,11 @@ def forget_idempotency_keys(session: Session, *, older_than: timedelta) -> None:
     )
 
 
-def count_by_status(session: Session) -> Sequence[tuple[str, str, int]]:
-    """(kind, status, count) of every job, for metrics."""
-    rows = session.execute(select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status))
-    return [(kind, status, count) for kind, status, count in rows]
+def count_by_end(session: Session) -> Sequence[tuple[str, str, str | None, int]]:
+    """(kind, status, code of the error, count) of every job, for metrics."""
+    group = (Job.kind, Job.status, Job.error_code)
+    rows = session.execute(select(*group, func.count()).group_by(*group))
+    return [(kind, status, code, count) for kind, status, code, count in rows]
 
 
 def ended_among(session: Session, *, job_ids: Sequence[UUID]) -> set[UUID]:

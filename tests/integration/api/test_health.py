@@ -47,7 +47,9 @@ def test_without_the_database_nothing_is_accepted_into_memory(settings: Settings
         answer = client.post("/api/generate", json={"prompt": "a"}, headers={"Authorization": f"Bearer {make_key()}"})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
-        assert "lorikeet_database_up 0.0" in client.get("/metrics").text
+        shown = client.get("/metrics").text
+        assert "lorikeet_database_up 0.0" in shown
+        assert "lorikeet_queue_up 1.0" in shown
         assert client.get("/healthz").status_code == 200
 
 
@@ -70,6 +72,7 @@ def test_without_redis_jobs_are_accepted_all_the_same(settings: Settings, nowher
         tenant.register_model()
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"], ready.json()["queue"]) == (200, "degraded", "away")
+        assert "lorikeet_queue_up 0.0" in client.get("/metrics").text
         assert tenant.generate().status_code == 202
         assert tenant.claim().plan["prompt"] == "a star"
 
@@ -121,7 +124,9 @@ def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
         'lorikeet_queue_length{kind="training"} 0.0',
         'lorikeet_workers_alive{kind="generation"} 1.0',
         'lorikeet_workers_alive{kind="training"} 0.0',
+        'lorikeet_jobs_failed{code="poisoned",kind="training"} 0.0',
         "lorikeet_jobs_overdue_seconds 0.0",
+        "lorikeet_queue_up 1.0",
         "lorikeet_database_up 1.0",
         "process_resident_memory_bytes",
     ):
@@ -153,6 +158,7 @@ def test_prometheus_sees_what_the_workers_hold(tenant: Tenancy) -> None:
 def test_however_often_somebody_asks_the_systems_behind_are_asked_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """For each of the two, that is."""
     asked: list[str] = []
 
     def note(place: Any, name: str) -> None:
@@ -164,7 +170,7 @@ def test_however_often_somebody_asks_the_systems_behind_are_asked_once(
 
         monkeypatch.setattr(place, name, noted)
 
-    for name in ("CENSUS_SECONDS", "REACH_SECONDS"):
+    for name in ("METRIC_SECONDS", "REACH_SECONDS"):
         monkeypatch.setattr(runtimes, name, inf)
     for place, name in ((census, "take"), (Database, "check"), (ObjectStore, "check"), (TaskQueue, "is_reachable")):
         note(place, name)
@@ -175,6 +181,7 @@ def test_however_often_somebody_asks_the_systems_behind_are_asked_once(
     assert sorted(asked) == [
         "Database.check",
         "ObjectStore.check",
+        "TaskQueue.is_reachable",
         "TaskQueue.is_reachable",
         "core.services.census.take",
     ]

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
-from core.domain.job import WORKER_OF_KIND, JobKind
+from core.domain.job import MAX_CRASHES, WORKER_OF_KIND, JobKind
 from core.services.tenant import create_tenant
 from tests.job_bench import JobBench
 
@@ -26,5 +26,21 @@ def test_the_accounts_of_tenants_are_written_in_one_order_by_every_sweep(
         )
     with capture_logs() as said:
         assert bench.sweep() == len(of_job)
+    assert {(each["status"], each["code"]) for each in said if each["event"] == "swept"} == {("queued", None)}
     order = [of_job[each["job_id"]] for each in said if each["event"] == "swept"]
     assert order == sorted(order)
+
+
+def test_what_a_sweep_ends_is_logged_with_its_code(bench: JobBench) -> None:
+    late, poison = bench.submit().id, bench.submit().id
+    bench.execute("UPDATE job SET deadline_at = now() WHERE id = :id", id=late)
+    bench.execute(
+        "UPDATE job SET status = 'running', claimed_at = now(), lease_expires_at = now(), crash_count = :so_often "
+        "WHERE id = :id",
+        id=poison,
+        so_often=MAX_CRASHES - 1,
+    )
+    with capture_logs() as said:
+        bench.sweep()
+    ends = {each["job_id"]: (each["status"], each["code"]) for each in said if each["event"] == "swept"}
+    assert ends == {str(late): ("expired", "deadline_passed"), str(poison): ("failed", "poisoned")}
