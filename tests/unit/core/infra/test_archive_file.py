@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from core.domain.errors import InvalidInput
+from core.infra import archive_file
 from core.infra.archive_file import open_archive
 
 
@@ -126,6 +127,16 @@ def overlapping() -> io.BytesIO:
 def test_what_is_not_acceptable_is_refused(build: Callable[[], io.BytesIO], reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason), open_archive(build()) as archive:
         [archive.caption(name) for name in archive.names]
+
+
+def test_what_all_files_unpack_to_together_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may be as large as it is, and packed as well."""
+    files = {"a.png": bytes(1000), "b.png": bytes(1000), "b.txt": b"b"}
+    monkeypatch.setattr(archive_file, "_MAX_TOTAL_BYTES", 2001)
+    assert captions(files) == {"a.png": "", "b.png": "b"}
+    monkeypatch.setattr(archive_file, "_MAX_TOTAL_BYTES", 2000)
+    with pytest.raises(InvalidInput, match="unpacks to more than 2000 bytes"):
+        captions(files)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.txt", "captions.json"])
