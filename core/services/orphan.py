@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from uuid import UUID
 
@@ -39,7 +39,9 @@ def sweep_orphans(
         Conflict: the bucket is another database's; nothing is removed.
         Unavailable: the store or the database is away.
     """
-    found, born_by = store.page(after=after, limit=limit), datetime.now(UTC) - older_than
+    found = store.page(after=after, limit=limit)
+    with database.transaction() as session:
+        born_by = rows.time_before(session, age=older_than)
     aged = [each.key for each in found if each.written_at <= born_by and each.key.partition("/")[0] in _OURS]
     orphans = sorted(set(aged) - _known(database, aged)) if aged else []
     if orphans:

@@ -1,15 +1,21 @@
 """Queries that say which of some objects a row refers to."""
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.domain.dataset import DatasetStatus
 from core.domain.job import TERMINAL
 from core.infra.table import Adapter, Artifact, Checkpoint, Dataset, DatasetImage, Job, ModelUpdate
+
+
+def time_before(session: Session, *, age: timedelta) -> datetime:
+    """When it was so long ago, by the database's clock: that of an upkeep may be wrong, and many of them differ."""
+    return session.scalars(select(func.now() - age)).one()
 
 
 def named(session: Session, *, keys: Collection[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """What no row names goes, and nothing else."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from core.domain.errors import Conflict
 from core.domain.job import JobKind
 from core.infra.object_store import ObjectStore
 from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage, ModelUpdate
+from core.services import orphan
 from core.services.orphan import _remove_if_old, sweep_orphans
 from tests.job_bench import IMAGE, JobBench
 from tests.row_of_each_table import DIGEST
@@ -63,6 +65,19 @@ def test_what_is_young_stays(bench: JobBench, shelf: ObjectStore) -> None:
     put(shelf, key)
     assert swept(bench, shelf, older_than=timedelta(hours=1)) == []
     assert swept(bench, shelf) == [key]
+
+
+def test_how_old_a_file_is_does_not_depend_on_the_clock_here(
+    bench: JobBench, shelf: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=365)
+
+    monkeypatch.setattr(orphan, "datetime", Ahead)
+    put(shelf, object_key.output(job_id=uuid4(), claim_epoch=1, name="0.png"))
+    assert swept(bench, shelf, older_than=timedelta(days=7)) == []
 
 
 def test_what_others_put_into_the_bucket_stays(bench: JobBench, shelf: ObjectStore) -> None:
