@@ -41,6 +41,7 @@ async def get_caller(request: Request, runtime: RuntimeDep, credentials: Credent
     """
     if not hasattr(request.state, "caller"):
         request.state.caller = await runtime.doorkeeper.admit(credentials.credentials if credentials else None)
+        request.state.tenant_id = request.state.caller.tenant_id  # whose part of the room for bodies it takes
     caller: Caller = request.state.caller
     return caller
 

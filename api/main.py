@@ -11,6 +11,7 @@ from types import FrameType
 from fastapi import FastAPI
 
 from api import problem
+from api.body import Bodies
 from api.frame import Frame
 from api.metric import HttpMetrics
 from api.route import (
@@ -62,12 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     problem.install(app)
-    app.add_middleware(
-        Frame,
-        metrics=HttpMetrics(runtime.registry),
-        max_body_bytes=settings.max_body_bytes,
-        max_bodies_bytes=settings.max_bodies_bytes,
-    )
+    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), bodies=Bodies(settings))
     for room in _ROUTES:
         app.include_router(room.router)
     return app

@@ -23,6 +23,7 @@ from core.domain.errors import (
     QuotaExceeded,
     Refused,
     TooManyRequests,
+    TooMuchAtOnce,
     Unauthorized,
     Unavailable,
 )
@@ -40,12 +41,14 @@ TABLE: dict[type[LorikeetError], tuple[int, str]] = {
     QueueFull: (429, "Too much work is waiting"),
     QuotaExceeded: (429, "The GPU seconds of a day are used up"),
     TooManyRequests: (429, "This key sends too many requests"),
+    TooMuchAtOnce: (429, "Too much of one tenant's is at work"),
     Unavailable: (503, "Something this service needs is away"),
 }
 _HTTP: dict[int, tuple[str, str]] = {
     400: ("bad_request", "The request cannot be read"),
     404: ("not_found", "There is no such thing"),
     405: ("method_not_allowed", "This method is not possible here"),
+    408: ("body_too_slow", "The request's body comes too slowly"),
     413: ("body_too_large", "The request's body is too large"),
     415: ("unsupported_media_type", "This content type is not accepted here"),
     499: ("client_gone", "The client went away before its request was whole"),

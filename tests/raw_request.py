@@ -1,5 +1,7 @@
 """A request as a server hands it to the application, of which a part never arrives."""
 
+import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -68,3 +70,17 @@ class RawRequest:
 
     async def _send(self, message: Message) -> None:
         self.answer.append(message)
+
+
+@dataclass
+class SlowRequest(RawRequest):
+    """A request whose client sends nothing more for as long as it pleases."""
+
+    is_read: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    async def _receive(self) -> Message:
+        if self.received == len(self.chunks):
+            self.is_read.set()
+            await asyncio.to_thread(self.may_end.wait, 30)
+        return await super()._receive()

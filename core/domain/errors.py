@@ -10,7 +10,8 @@ LorikeetError
 ├── Refused                 too much: try again later
 │   ├── QueueFull               of the tenant's work waits already
 │   ├── QuotaExceeded           of the GPUs' time was used today
-│   └── TooManyRequests         came by this key
+│   ├── TooManyRequests         came by this key
+│   └── TooMuchAtOnce           of the tenant's is at work already
 ├── Unavailable             a system behind us is down
 ├── JobFailure              ends a job as failed; the message is for its owner
 │   ├── ModelUnusable
@@ -138,6 +139,12 @@ class TooManyRequests(Refused):
     """This key sends too many requests."""
 
     code = "too_many_requests"
+
+
+class TooMuchAtOnce(Refused):
+    """Too much of this tenant's is at work already."""
+
+    code = "too_much_at_once"
 
 
 class Unavailable(LorikeetError):

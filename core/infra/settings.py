@@ -46,7 +46,14 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
     max_bodies_bytes: PositiveInt = Field(
         default=2**30,
-        description="bytes of all request bodies that one API process reads at once, but for a mebibyte of each",
+        description="bytes of all request bodies that one API process reads at once, half of it for one tenant; "
+        "the first mebibyte of each is counted apart, up to a quarter as much",
+    )
+    min_body_bytes_per_second: PositiveInt = Field(
+        default=8192, description="bytes a second at which a request body must come"
+    )
+    body_seconds: PositiveFloat = Field(
+        default=30.0, description="seconds for which it may be slower, or silent, before its request ends with 408"
     )
     max_json_bytes: PositiveInt = Field(
         default=8 * 2**20, description="bytes of the largest JSON body without a picture"

@@ -1,13 +1,8 @@
 """Who asks is known before anything of his body is read, and how much of it is read depends on the route."""
 
-import asyncio
-import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-from starlette.types import Message
 
 from api import doorkeeper
 from core.domain.api_key import ALL_SCOPES, Scope, make_key
@@ -24,20 +19,6 @@ HUGE = {"Content-Length": str(2**27)}
 BODIES = {(place.method, place.path): JSON for place in PLACES.values()}
 BODIES |= {("POST", "/api/adapters"): FORM, ("POST", "/api/datasets"): FORM}
 BY_TOKEN_TOO = ("POST", "/api/feedback")
-
-
-@dataclass
-class SlowRequest(RawRequest):
-    """A request whose client sends nothing more for as long as it pleases."""
-
-    is_read: threading.Event = field(default_factory=threading.Event)
-    may_end: threading.Event = field(default_factory=threading.Event)
-
-    async def _receive(self) -> Message:
-        if self.received == len(self.chunks):
-            self.is_read.set()
-            await asyncio.to_thread(self.may_end.wait, 30)
-        return await super()._receive()
 
 
 def unread(tenant: Tenancy, headers: Mapping[str, str]) -> Iterator[tuple[tuple[str, str], int]]:
@@ -92,27 +73,6 @@ def test_only_a_body_that_may_hold_a_picture_may_be_as_large_as_one(settings: Se
         for path in ("/api/fine-tune", "/api/datasets", "/api/feedback"):
             assert tenant.post(path, content=b" " * 900, headers=JSON).status_code == 422
             problem(tenant.post(path, content=b" " * 1100, headers=JSON), 413, "body_too_large")
-
-
-def test_bodies_that_are_too_much_together_are_put_off(settings: Settings) -> None:
-    limits = {"max_bodies_bytes": 2**20, "max_picture_json_bytes": 2**22}
-    with open_app(settings.model_copy(update=limits)) as client:
-        tenant = Tenancy(client, client.app.state.runtime, name="small")  # type: ignore[attr-defined]
-        slow = SlowRequest("POST", "/api/generate", {**JSON, **tenant.headers}, [b" " * 2**20] * 2)
-        under_way = slow.begin(tenant)
-        assert slow.is_read.wait(timeout=30)
-
-        def post(size: int) -> Any:
-            return tenant.post("/api/generate", content=b" " * size, headers=JSON)
-
-        problem(post(2**20), 422, "validation_error")
-        for _ in range(2):
-            refusal = problem(post(2**20 + 1), 503, "unavailable")
-            assert refusal["detail"] == "Too many large bodies are being read. Send this one again later."
-        slow.may_end.set()
-        under_way.result(timeout=30)
-        problem(post(2**21), 422, "validation_error")
-        problem(post(2**21 + 1), 503, "unavailable")
 
 
 def test_a_problem_lists_a_hundred_errors_and_counts_the_rest(tenant: Tenancy) -> None:

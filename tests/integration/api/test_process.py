@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -165,6 +166,19 @@ def test_pictures_that_take_for_ever_hold_nobody_else_up(process: Process, tenan
         for decoder in api.children():
             decoder.resume()
         assert {answer.result().status_code for answer in answers} == {httpx.codes.ACCEPTED}
+
+
+@pytest.mark.parametrize("process", [{"body_seconds": 1.0}], indirect=True)
+def test_who_stalls_in_a_body_is_hung_up_on(process: Process, tenant: Tenancy) -> None:
+    head = f"POST /api/generate HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {tenant.key}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    url = httpx.URL(process.url)
+    with socket.create_connection((url.host, url.port), timeout=30) as caller:
+        caller.sendall(head.encode())
+        said = b"".join(iter(lambda: caller.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in said
+    assert b"8192 bytes a second" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
