@@ -22,7 +22,10 @@ class FileLink:
 
 @dataclass(frozen=True)
 class Link:
-    """Makes the URLs of one answer. Files come from the object store where clients reach it, else through the API."""
+    """Makes the URLs of one answer. Files come from the object store where clients reach it, else through the API.
+
+    They are always taken through the API, which holds them to its limits.
+    """
 
     base: str
     store: ObjectStore
@@ -45,20 +48,26 @@ class Link:
 
     def download(self, path: str, *, object_key: str, content_type: str, file_name: str) -> FileLink:
         """Where to fetch an object: `path` is where the API itself offers it."""
-        expires = int(time.time()) + self.lifetime_seconds
-        if self.store.is_public:
-            url = self.store.presign_get(
-                object_key, content_type=content_type, file_name=file_name, lifetime_seconds=self.lifetime_seconds
-            )
-        else:
-            url = f"{self.to(path)}?{self.signer.query(path, method='GET', expires=expires)}"
-        return FileLink(url, datetime.fromtimestamp(expires, UTC))
+        if not self.store.is_public:
+            return self._signed(path, method="GET")
+        expires = self._expires
+        url = self.store.presign_get(
+            object_key, content_type=content_type, file_name=file_name, lifetime_seconds=self.lifetime_seconds
+        )
+        return FileLink(url, _date(expires))
 
-    def upload(self, path: str, *, object_key: str) -> FileLink:
-        """Where to PUT an object: `path` is where the API itself takes it."""
-        expires = int(time.time()) + self.lifetime_seconds
-        if self.store.is_public:
-            url = self.store.presign_put(object_key, lifetime_seconds=self.lifetime_seconds)
-        else:
-            url = f"{self.to(path)}?{self.signer.query(path, method='PUT', expires=expires)}"
-        return FileLink(url, datetime.fromtimestamp(expires, UTC))
+    def upload(self, path: str) -> FileLink:
+        """Where to PUT a file: `path` is where the API takes it."""
+        return self._signed(path, method="PUT")
+
+    def _signed(self, path: str, *, method: str) -> FileLink:
+        expires = self._expires
+        return FileLink(f"{self.to(path)}?{self.signer.query(path, method=method, expires=expires)}", _date(expires))
+
+    @property
+    def _expires(self) -> int:
+        return int(time.time()) + self.lifetime_seconds
+
+
+def _date(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -84,5 +84,5 @@ def view(dataset: Dataset, link: Link, *, retention: Retention) -> DatasetView:
 
 def _upload(image: DatasetImage, link: Link) -> UploadView:
     path = f"/api/datasets/{image.dataset_id}/uploads/{image.position}"
-    file = link.upload(path, object_key=image.object_key)
+    file = link.upload(path)
     return UploadView(file_name=image.file_name, url=file.url, expires_at=file.expires_at)

@@ -46,7 +46,7 @@ def dataset_prefix(*, dataset_id: UUID) -> str:
 
 
 def dataset_upload(*, dataset_id: UUID, name: str) -> str:
-    """A picture as the client's presigned upload left it, not checked yet."""
+    """A picture as the client's upload left it, not checked yet."""
     return f"dataset/{dataset_id}/upload/{name}"
 
 

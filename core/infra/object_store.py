@@ -201,13 +201,6 @@ class ObjectStore:
             ExpiresIn=lifetime_seconds,
         )
 
-    def presign_put(self, key: str, *, lifetime_seconds: int) -> str:
-        """A URL to which whoever holds it may PUT the object. Only where the store `is_public`."""
-        assert self._public is not None
-        return self._public.generate_presigned_url(
-            "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=lifetime_seconds
-        )
-
     def check(self) -> None:
         """Ask the store for its bucket."""
         try:

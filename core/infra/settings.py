@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="S3 region")
     s3_public_endpoint_url: str | None = Field(
         default=None,
-        description="S3 endpoint as clients reach it; empty means that clients get files through the API",
+        description="S3 endpoint from which clients may fetch files; empty means that they get them through the API",
     )
     secret_key: SecretStr = Field(min_length=32, description="signs the URLs and tokens that the API hands out")
 

@@ -2,17 +2,19 @@
 
 import io
 import json
-import urllib.request
 import zipfile
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from core.infra.image_file import MAX_BYTES
 from core.services.upkeep import remove_abandoned
 from tests.api_bench import Tenancy
+from tests.raw_request import RawRequest
 
 
 def png(color: str = "red", size: tuple[int, int] = (80, 64)) -> bytes:
@@ -170,8 +172,7 @@ def put(tenant: Tenancy, url: str, content: bytes) -> int:
     return status
 
 
-def test_pictures_uploaded_one_by_one_through_the_api(hidden: Tenancy) -> None:
-    tenant = hidden
+def test_pictures_uploaded_one_by_one(tenant: Tenancy) -> None:
     dataset = open_dataset(tenant)
     assert dataset["status"] == "open"
     assert [each["file_name"] for each in dataset["uploads"]] == ["a.png", "b.png"]
@@ -191,8 +192,7 @@ def test_pictures_uploaded_one_by_one_through_the_api(hidden: Tenancy) -> None:
     assert not [key for key in keys(tenant) if "/upload/" in key]
 
 
-def test_an_upload_url_is_for_one_picture_only(hidden: Tenancy) -> None:
-    tenant = hidden
+def test_an_upload_url_is_for_one_picture_only(tenant: Tenancy) -> None:
     dataset = open_dataset(tenant)
     first = dataset["uploads"][0]["url"]
     assert put(tenant, first.replace("/uploads/0", "/uploads/1"), PNG) == 401
@@ -201,14 +201,18 @@ def test_an_upload_url_is_for_one_picture_only(hidden: Tenancy) -> None:
     assert tenant.http.get(first).status_code == 405
 
 
-def test_pictures_go_straight_to_a_store_that_clients_reach(tenant: Tenancy) -> None:
-    dataset = open_dataset(tenant)
-    for each in dataset["uploads"]:
-        assert each["url"].startswith(str(tenant.runtime.settings.s3_public_endpoint_url))
-        request = urllib.request.Request(each["url"], data=PNG, method="PUT")
-        with urllib.request.urlopen(request) as answer:
-            assert answer.status == 200
-    assert tenant.post(dataset["urls"]["complete"]).json()["status"] == "ready"
+def test_pictures_come_through_the_api_where_clients_reach_the_store_as_well(tenant: Tenancy, hidden: Tenancy) -> None:
+    assert tenant.runtime.store.is_public
+    for each in (tenant, hidden):
+        assert open_dataset(each)["uploads"][0]["url"].startswith(f"{each.http.base_url}/api/datasets/")
+
+
+def test_a_picture_that_is_uploaded_has_an_end(tenant: Tenancy) -> None:
+    url = urlsplit(open_dataset(tenant)["uploads"][0]["url"])
+    request = RawRequest("PUT", f"{url.path}?{url.query}", {}, [bytes(2**20)] * 70)
+    assert request.send(tenant) == 422
+    assert f"at most {MAX_BYTES} bytes".encode() in request.body
+    assert keys(tenant) == set()
 
 
 @pytest.mark.parametrize(
