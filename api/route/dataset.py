@@ -105,15 +105,22 @@ async def upload_picture(
     """Take a picture at the URL that its dataset gave for it. It is checked when the dataset is completed."""
     if not is_signed:
         raise Unauthorized("This needs the signed URL from the dataset's `uploads`.")
+    tenant_id = await run_in_threadpool(_owner_of_upload, runtime, dataset_id, position)
+    request.state.tenant_id = tenant_id  # whose part of the room for bodies it takes
     with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as file:
         await spool(request, file, max_bytes=min(datasets.MAX_PICTURE_BYTES, runtime.settings.max_body_bytes))
 
         def put() -> None:
-            with runtime.database.transaction(None) as session:
-                key = datasets.upload_key(session, dataset_id=dataset_id, position=position)
+            with runtime.database.transaction(tenant_id) as session:
+                _, key = datasets.upload_place(session, dataset_id=dataset_id, position=position)
             runtime.store.put(key, file, content_type="application/octet-stream")
 
-        await runtime.uploads.do(dataset_id, put)
+        await runtime.uploads.do(tenant_id, put)
+
+
+def _owner_of_upload(runtime: Runtime, dataset_id: UUID, position: int) -> UUID:
+    with runtime.database.transaction(None) as session:
+        return datasets.upload_place(session, dataset_id=dataset_id, position=position)[0]
 
 
 @router.post("/{dataset_id}/complete", dependencies=[needs(Scope.TRAIN)])

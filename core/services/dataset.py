@@ -119,16 +119,16 @@ def open_for_uploads(session: Session, spec: DatasetSpec, *, tenant_id: UUID) ->
     return dataset
 
 
-def upload_key(session: Session, *, dataset_id: UUID, position: int) -> str:
-    """Where a picture of an open dataset is to be put.
+def upload_place(session: Session, *, dataset_id: UUID, position: int) -> tuple[UUID, str]:
+    """Whose open dataset it is, and the key where its picture is to be put.
 
     Raises:
         NotFound: no such picture, or the dataset is complete.
     """
-    key = datasets.upload_key(session, dataset_id=dataset_id, position=position)
-    if key is None:
+    place = datasets.upload_place(session, dataset_id=dataset_id, position=position)
+    if place is None:
         raise NotFound("There is no picture to be uploaded here; the dataset may be complete.")
-    return key
+    return place
 
 
 def complete(

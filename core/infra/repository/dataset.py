@@ -38,12 +38,11 @@ def count_images(session: Session, *, dataset_ids: Sequence[UUID]) -> Mapping[UU
     return {row[0]: row[1] for row in session.execute(query.group_by(DatasetImage.dataset_id))}
 
 
-def upload_key(session: Session, *, dataset_id: UUID, position: int) -> str | None:
-    """Where an open dataset's picture is to be put; None where there is no such picture to be uploaded."""
-    query = select(DatasetImage.object_key).where(
-        DatasetImage.dataset_id == dataset_id, DatasetImage.position == position, DatasetImage.sha256.is_(None)
-    )
-    return session.scalars(query).one_or_none()
+def upload_place(session: Session, *, dataset_id: UUID, position: int) -> tuple[UUID, str] | None:
+    """The tenant of an open dataset, and the key where its picture is to be put; None where none is to be uploaded."""
+    query = select(Dataset.tenant_id, DatasetImage.object_key).join(DatasetImage).where(Dataset.id == dataset_id)
+    row = session.execute(query.where(DatasetImage.position == position, DatasetImage.sha256.is_(None))).one_or_none()
+    return row and (row[0], row[1])
 
 
 def is_in_use(session: Session, *, dataset_id: UUID) -> bool:

@@ -117,6 +117,16 @@ def test_a_signed_upload_that_does_not_come_on_is_given_up(settings: Settings, c
         check_given_up(request)
 
 
+def test_a_signed_upload_takes_room_of_its_datasets_tenant(settings: Settings) -> None:
+    with two_tenants(settings, max_bodies_bytes=8 * MIB) as (slow, other):
+        urls = [urlsplit(open_dataset(each)["uploads"][0]["url"]) for each in (slow, other)]
+        [mine, others] = [f"{url.path}?{url.query}" for url in urls]
+        with stalled(slow, b" " * MIB):
+            assert RawRequest("PUT", mine, {}, [b"x"]).send(slow) == 429
+            assert other.http.put(others, content=b"x").status_code == 204
+        assert slow.http.put(mine, content=b"x").status_code == 204
+
+
 def check_given_up(request: RawRequest) -> None:
     start = request.answer[0]
     assert (start["status"], dict(start["headers"])[b"connection"]) == (408, b"close")
