@@ -4,6 +4,7 @@ No duplicate keys, no NaN, no endless depth, and no more of anything than a requ
 """
 
 import json
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -40,7 +41,7 @@ def parse(body: bytes) -> Any:
         InvalidInput: it is none, or has a form that readers disagree about; the field is `body`.
     """
     if body.count(b",") >= _MAX_VALUES:
-        raise InvalidInput.of("body", "holds more values than any body here may have")
+        raise InvalidInput.of("body", f"holds more than {_MAX_VALUES} values")
     try:
         return json.loads(body.decode(), object_pairs_hook=_bounded, parse_constant=_refuse_constant)
     except RecursionError:
@@ -54,7 +55,7 @@ def parse(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise InvalidInput.of("body", "is not UTF-8") from None
     except ValueError:  # Python's own limit on the digits of an integer
-        raise InvalidInput.of("body", "holds a number of more digits than any number here may have") from None
+        raise InvalidInput.of("body", f"holds a number of more than {sys.get_int_max_str_digits()} digits") from None
 
 
 def _bounded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

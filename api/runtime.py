@@ -63,6 +63,7 @@ def build_runtime(settings: Settings) -> Runtime:
     """Build everything an API process needs. Connects when first used."""
     database, store, queue = Database(settings.database_url), ObjectStore(settings), TaskQueue(settings)
     secret = settings.secret_key.get_secret_value().encode()
+    threads = {"threads": settings.upload_threads, "of_one": settings.upload_threads_of_one}
     return Runtime(
         settings=settings,
         database=database,
@@ -76,6 +77,6 @@ def build_runtime(settings: Settings) -> Runtime:
         registry=build_registry(),
         metrics=Glance(partial(look, database, queue), seconds=METRIC_SECONDS),
         reach=Glance(partial(reach, database, store, queue), seconds=REACH_SECONDS),
-        uploads=Workshop(threads=8, of_one=4),
-        init_images=Workshop(threads=8, of_one=4),
+        uploads=Workshop(**threads),
+        init_images=Workshop(**threads),
     )

@@ -5,20 +5,22 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from core.domain.errors import InvalidInput
-from core.infra.decoder_pool import DecoderPool, NotDecodedError, Question
+from core.infra.decoder_pool import DecoderLimit, DecoderPool, NotDecodedError, Question
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
 """Of a picture as it arrives: a large camera's."""
 
+_LIMIT = DecoderLimit()
 _MESSAGES = {
     "unknown": "must be a PNG, JPEG or WebP picture",
     "too_large": f"must have at most {MAX_PIXELS:,} pixels",
     "animated": "must be a single picture, not an animation",
     "broken": "is broken or cut short",
-    "limits": "cannot be decoded within the limits of memory and time",
+    "limits": "cannot be decoded within the limits of "
+    f"{_LIMIT.memory_bytes} bytes of memory and {_LIMIT.seconds:g} seconds",
 }
-_POOL = DecoderPool()
+_POOL = DecoderPool(_LIMIT)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     body_seconds: PositiveFloat = Field(
         default=30.0, description="seconds for which it may be slower, or silent, before its request ends with 408"
     )
+    upload_threads: PositiveInt = Field(
+        default=8,
+        description="uploads that one API process checks or stores at once, and as many pictures that jobs begin with",
+    )
+    upload_threads_of_one: PositiveInt = Field(default=4, description="of either for one tenant")
     max_json_bytes: PositiveInt = Field(
         default=8 * 2**20, description="bytes of the largest JSON body without a picture"
     )
