@@ -42,7 +42,11 @@ class Settings(BaseSettings):
     port: int = Field(default=5000, ge=1, le=65535, description="port that the API listens on")
     public_url: str | None = Field(default=None, description="the API's address as clients reach it")
     default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
-    url_lifetime_seconds: PositiveInt = Field(default=3600, description="seconds a download URL stays valid")
+    url_lifetime_seconds: PositiveInt = Field(
+        default=3600,
+        le=7 * 24 * 60 * 60,  # a store knows no longer ones
+        description="seconds a download or upload URL stays valid; a week, 604800, at most",
+    )
     max_body_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of the largest request body")
     max_bodies_bytes: PositiveInt = Field(
         default=2**30,

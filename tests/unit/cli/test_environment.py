@@ -49,6 +49,9 @@ def test_the_secret_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"PORT: .*less than or equal to 65535"):
         check(complete({"PORT": "70000"}, LEADS, data=tmp_path))
+    with pytest.raises(Refusal, match=r"URL_LIFETIME_SECONDS: .*less than or equal to 604800"):
+        check(complete({"URL_LIFETIME_SECONDS": "604801"}, LEADS, data=tmp_path))
+    assert check(complete({"URL_LIFETIME_SECONDS": "604800"}, LEADS, data=tmp_path)).url_lifetime_seconds == 604800
     with pytest.raises(Refusal, match="DATABASE_URL: Field required"):
         check(complete({}, {}, data=tmp_path))
     with pytest.raises(Refusal, match=r"UPDATE_POLICY\.min_users: .*greater than or equal to 1"):
