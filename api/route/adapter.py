@@ -34,6 +34,7 @@ _FORM = {
         "trigger_word": {"type": "string"},
         "alpha": {"type": "number", "description": "for files that do not tell theirs, such as PEFT's"},
     },
+    "additionalProperties": False,
 }
 _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 

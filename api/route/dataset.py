@@ -36,15 +36,24 @@ _FORM = {
         },
         "archive": {"type": "string", "format": "binary", "description": "instead of images: a zip of them"},
     },
+    "additionalProperties": False,
 }
+_SPEC = DatasetSpec.model_json_schema()
+_SPEC["properties"]["images"]["items"] = _SPEC.pop("$defs")["UploadSpec"]  # a reference would point out of the document
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": _FORM},
             "application/zip": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": DatasetSpec.model_json_schema()},
+            "application/json": {"schema": _SPEC},
         },
+    }
+}
+_PICTURE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
@@ -94,7 +103,7 @@ def _show(runtime: Runtime, link: Link, tenant_id: UUID, dataset_id: UUID) -> Da
         return view(dataset, link, retention=runtime.settings.retention)
 
 
-@router.put("/{dataset_id}/uploads/{position}", status_code=204)
+@router.put("/{dataset_id}/uploads/{position}", status_code=204, openapi_extra=_PICTURE)
 async def upload_picture(
     request: Request,
     dataset_id: UUID,
