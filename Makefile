@@ -46,7 +46,7 @@ fuzz: install  ## some thousand hostile requests at every route: no 5xx, no stac
 	@.venv/bin/python -m chaos.fuzz $(ARGS)
 
 fuzz-full: install  ## a million of them; hours
-	@.venv/bin/python -m chaos.fuzz --requests 1000000 --round-seconds 600
+	@.venv/bin/python -m chaos.fuzz --requests 1000000 --round-seconds 300
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .

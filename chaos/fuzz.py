@@ -1,52 +1,45 @@
 """Hostile requests at every route: `python -m chaos.fuzz`. No answer may be a 5xx, none may show a stack trace.
 
 Schemathesis makes them from the OpenAPI document: values at and beyond every bound, wrong types, missing and foreign
-fields, and calls that follow one another's answers. It runs again, with the next seed, until there were enough; the
-API itself counts them.
+fields, and calls that follow one another's answers. It runs again, with the next seeds, until there were enough; the
+API itself counts them. No program may die meanwhile or log an error of its own, and the requests must get far enough.
 """
 
 import argparse
-import subprocess
+import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from secrets import randbits
+from typing import Any
 
-import httpx2 as httpx
-from prometheus_client.parser import text_string_to_metric_families
-
+from chaos.furnishing import begin, furnish
+from chaos.fuzz_round import SIDE_BY_SIDE, ask
 from chaos.ground import ground
-from chaos.lesson import make_lesson
-from chaos.plant import Plant, Post, Size
-from cli.client import Client
-from cli.environment import ROOT
+from chaos.log import said
+from chaos.oracle import own_errors
+from chaos.plant import Plant, Size
+from chaos.report import Death
+from chaos.tally import Tally, documented, lacking, take
 
-_NO_LIMIT = {"MAX_REQUESTS_PER_MINUTE": "inf", "MAX_QUEUED_JOBS": "200", "MAX_GPU_SECONDS_PER_DAY": "inf"}
-_CHECKS = "not_a_server_error,content_type_conformance,ignored_auth,shows_no_stack"
-_ROUND_SECONDS = 25
-_TAIL_LINES = 60
+_GIVEN = {
+    "MAX_REQUESTS_PER_MINUTE": "inf",
+    "MAX_QUEUED_JOBS": "200",
+    "MAX_GPU_SECONDS_PER_DAY": "inf",
+    "WEBHOOK_PRIVATE": "true",
+    "S3_PUBLIC_ENDPOINT_URL": "",
+    "LEASE_SECONDS": "60",
+    "STALL_SECONDS": "900",
+}
+"""No limit is in the way, every file goes through the API, and a picture as large as is allowed is no hang."""
 
-
-@dataclass(frozen=True)
-class Tally:
-    """What the API says that it answered, by status."""
-
-    statuses: Mapping[int, int]
-
-    @property
-    def requests(self) -> int:
-        return sum(self.statuses.values())
-
-    @property
-    def own_errors(self) -> int:
-        """Answers that say that the fault is here; 0 is a request that broke off."""
-        return sum(count for status, count in self.statuses.items() if status >= 500)
+_ROUND_SECONDS = 60
+_LESS_URGENT = 5
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Ask until there were enough; exit code 0 where nothing was found and the process is the one that was started."""
+    """Ask until there were enough; exit code 0 where there is nothing to complain of."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2_500, help="at least; make fuzz-full asks a million times")
     parser.add_argument("--round-seconds", type=int, default=_ROUND_SECONDS, help="of one seed")
@@ -54,68 +47,49 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
-    size = Size(generation=1, training=0, api=1, upkeep=1)
-    with ground(asked.data) as folder, Plant(folder, size=size, given=_NO_LIMIT) as plant:
-        furnish(plant)
-        is_clean, tally = fuzz(plant, requests=asked.requests, round_seconds=asked.round_seconds, seed=seed)
-    answers = ", ".join(f"{status} {count} times" for status, count in sorted(tally.statuses.items()))
+    size = Size(generation=1, training=1, api=1, upkeep=1)
+    with ground(asked.data) as folder, Plant(folder, size=size, given=_GIVEN) as plant:
+        operations = documented(plant.apis[0])
+        tally, found = fuzz(plant, requests=asked.requests, round_seconds=asked.round_seconds, seed=seed)
+        found += complain(tally, deaths=plant.deaths, log=said(folder / "logs"))
+    complaints = found or list(lacking(tally, operations))  # what was cut short got nowhere
+    answers = ", ".join(f"{status} {often} times" for status, often in tally.statuses.items())
     print(f"{tally.requests} requests: {answers}")
-    sys.exit(0 if is_clean and tally.own_errors == 0 else 1)
+    print("\n".join([*tally.lines(operations), *complaints]))
+    sys.exit(1 if complaints else 0)
 
 
-def furnish(plant: Plant) -> None:
-    """Something of each kind, so that ids can be right."""
-    client = Client(plant.apis[0], plant.key)
-    job = client.finish(client.generate({"prompt": "a star", "steps": 2}))
-    client.say({"kind": "thumb", "image_id": job["outputs"][0]["id"], "liked": True, "user_ref": "ann"})
-    client.fine_tune(make_lesson(client, steps=10))
-    client.close()
+def fuzz(plant: Plant, *, requests: int, round_seconds: int, seed: int) -> tuple[Tally, list[str]]:
+    """Rounds until the API has counted so many requests, or there is something to complain of; both."""
+    begin(plant)
+    _put_last(plant)
+    tally = Tally({})
+    for seeds in (range(first, first + SIDE_BY_SIDE) for first in count(seed, SIDE_BY_SIDE)):
+        configuration = furnish(plant)
+        print(f"{tally.requests} requests so far; --seed {seeds[0]}", flush=True)
+        before = take(plant.apis[0])
+        found = ask(plant, configuration, seconds=round_seconds, seeds=seeds)
+        if plant.deaths:  # a new process counts anew
+            break
+        tally += take(plant.apis[0]) - before
+        if found or tally.requests >= requests:
+            break
+    return tally, found
 
 
-def fuzz(plant: Plant, *, requests: int, round_seconds: int, seed: int) -> tuple[bool, Tally]:
-    """Rounds until the API has counted so many requests; whether all were clean, and what it counted."""
-    [api] = plant.posts("api")
-    first, is_clean = api.pid, True
-    while (tally := _tally(plant)).requests < requests and is_clean:
-        print(f"{tally.requests} requests so far; --seed {seed}", flush=True)
-        is_clean = _round(plant, seconds=round_seconds, seed=seed) and _is_same(api, first)
-        seed += 1
-    return is_clean, tally
+def _put_last(plant: Plant) -> None:
+    """Nobody waits for the pictures and adapters of hostile requests; what asks and answers has the cores first."""
+    for post in (*plant.posts("worker"), *plant.posts("trainer")):
+        os.setpriority(os.PRIO_PGRP, post.pid, _LESS_URGENT)
 
 
-def _is_same(api: Post, pid: int) -> bool:
-    if api.pid == pid and api.is_alive:
-        return True
-    print("The API process ended and was started again.")
-    return False
-
-
-def _round(plant: Plant, *, seconds: int, seed: int) -> bool:
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{plant.apis[0]}/openapi.json"]
-    how = ["--checks", _CHECKS, "--phases", "coverage,fuzzing,stateful", "--continue-on-failure", "--no-shrink"]
-    limits = ["--max-time", str(seconds), "--seed", str(seed), "--request-timeout", "30", "--workers", "2"]
-    quiet = ["--warnings", "off", "--no-color", "--generation-database", "none", "--suppress-health-check", "all"]
-    done = subprocess.run(
-        [*command, *how, *limits, *quiet, "--header", f"Authorization: Bearer {plant.key}"],
-        env=plant.environment | {"SCHEMATHESIS_HOOKS": "chaos.fuzz_check"},
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        print("\n".join((done.stdout + done.stderr).splitlines()[-_TAIL_LINES:]))
-    return done.returncode == 0
-
-
-def _tally(plant: Plant) -> Tally:
-    text = httpx.get(f"{plant.apis[0]}/metrics", trust_env=False, timeout=30).text
-    statuses: Counter[int] = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "lorikeet_http_requests_total":
-                statuses[int(sample.labels["status"])] += int(sample.value)
-    return Tally(statuses)
+def complain(tally: Tally, *, deaths: Iterable[Death], log: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Whatever no single answer shows."""
+    for death in deaths:
+        yield f"{death.name} (process {death.pid}) died and was started again."
+    yield from (error.how for error in own_errors([], log))
+    if tally.own_errors:
+        yield f"{tally.own_errors} answers say that the fault is here, or broke off."
 
 
 if __name__ == "__main__":
