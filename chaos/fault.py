@@ -19,6 +19,7 @@ from chaos.log import has_said
 from chaos.outage import (
     cut_at_commit,
     cut_mid_way,
+    cut_upload,
     end_connections,
     lose_queue,
     pause_queue,
@@ -27,7 +28,7 @@ from chaos.outage import (
     trouble,
     wipe_queue,
 )
-from chaos.patience import came
+from chaos.patience import Missed, came
 from chaos.plant import LEASE_SECONDS, Plant, Post
 from chaos.point import OF_GENERATION, OF_TRAINING, Fate, Point
 from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
@@ -35,11 +36,6 @@ from chaos.relay import Trouble
 from chaos.traffic import TRY_SECONDS, until_settled
 
 Fault = Callable[[Plant, Random], None]
-
-
-class Missed(Exception):
-    """Nobody came by to whom it could have happened."""
-
 
 _POINT_PATIENCE_SECONDS = 30.0
 _DRAIN_SECONDS = 30.0
@@ -234,7 +230,7 @@ FAULTS: dict[str, Fault] = {
     "Postgres: fast restart": partial(restart, "postgres", signal.SIGINT),
     "Postgres: all connections ended": end_connections,
     "Postgres: cut at COMMIT": cut_at_commit,
-    "Postgres: cut mid-way": partial(cut_mid_way, "postgres"),
+    "Postgres: cut mid-way": cut_mid_way,
     "Postgres: silent": partial(trouble, "postgres", Trouble(is_silent=True), (0.5, 3.0)),
     "Postgres: slow": partial(trouble, "postgres", Trouble(delay_seconds=0.05), (2.0, 4.0)),
     "S3: away": partial(trouble, "s3", Trouble(refuses=True), (1.0, 5.0)),
@@ -243,5 +239,5 @@ FAULTS: dict[str, Fault] = {
     ),
     "S3: answers 503": partial(trouble, "s3", Trouble(answer=_UNAVAILABLE), (1.0, 5.0)),
     "S3: slow": partial(trouble, "s3", Trouble(delay_seconds=0.1), (2.0, 4.0)),
-    "S3: cut mid-upload": partial(cut_mid_way, "s3"),
+    "S3: cut mid-upload": cut_upload,
 }

@@ -9,8 +9,12 @@ from random import Random
 
 from redis import Redis
 
+from chaos.cut import Cut, after, at, within_upload
+from chaos.patience import Missed, came
 from chaos.plant import Plant
 from chaos.relay import NONE, Trouble
+
+_PATIENCE_SECONDS = 30.0
 
 
 @contextmanager
@@ -29,14 +33,32 @@ def trouble(name: str, trouble: Trouble, seconds: tuple[float, float], plant: Pl
         time.sleep(random.uniform(*seconds))
 
 
-def cut_mid_way(name: str, plant: Plant, random: Random) -> None:
-    """Cut a connection somewhere in what its client sends."""
-    plant.relays[name].cut_after(random.randrange(1, 20_000))
+def _cut(plant: Plant, name: str, cut: Cut) -> None:
+    """Wait until somebody has met it.
+
+    Raises:
+        Missed: nobody did; then nobody does any more.
+    """
+    relay = plant.relays[name]
+    relay.arm(cut)
+    came(lambda: not relay.awaits(cut), within=_PATIENCE_SECONDS)
+    if relay.lift(cut):
+        raise Missed
+
+
+def cut_mid_way(plant: Plant, random: Random) -> None:
+    """Cut a connection to Postgres somewhere in what its client sends."""
+    _cut(plant, "postgres", after(random.randrange(1, 20_000)))
 
 
 def cut_at_commit(plant: Plant, _: Random) -> None:
     """Cut a connection once COMMIT was passed on: whether it happened is unknown to who asked for it."""
-    plant.relays["postgres"].cut_at(b"COMMIT")
+    _cut(plant, "postgres", at(b"COMMIT"))
+
+
+def cut_upload(plant: Plant, random: Random) -> None:
+    """Cut a connection to S3 somewhere within a file that its client stores."""
+    _cut(plant, "s3", within_upload(random.random()))
 
 
 def restart(name: str, number: signal.Signals, plant: Plant, random: Random) -> None:

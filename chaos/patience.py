@@ -8,6 +8,10 @@ from contextlib import contextmanager
 _GLANCE_SECONDS = 0.05
 
 
+class Missed(Exception):
+    """Nobody came by to whom it could have happened."""
+
+
 def came(is_there: Callable[[], object], *, within: float) -> bool:
     """Look until it is there, for so many seconds at most; whether it came."""
     deadline = time.monotonic() + within

@@ -1,10 +1,12 @@
-"""A TCP relay that can be told to misbehave: to refuse, to stall, to lie, to cut a connection at a byte or a word."""
+"""A TCP relay that can be told to misbehave: to refuse, to stall, to lie, to cut a connection."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+
+from chaos.cut import Cut
 
 _PIECE_BYTES = 2**16
 _GLANCE_SECONDS = 0.02
@@ -27,17 +29,6 @@ class Trouble:
 NONE = Trouble()
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Where the next client to come so far loses its connection: after so many bytes, or once it has said a word."""
-
-    after_bytes: int = 0
-    word: bytes = b""
-
-    def is_due(self, sent: int, piece: bytes) -> bool:
-        return self.word in piece if self.word else sent >= self.after_bytes
-
-
 class Relay:
     """Stands at a port of its own before a server on loopback. Its methods may be called from any thread."""
 
@@ -46,7 +37,7 @@ class Relay:
         self.port = 0
         self._server_port = server_port
         self._trouble = NONE
-        self._cuts: list[_Cut] = []
+        self._cuts: list[Cut] = []  # each change of it is atomic, whatever thread makes it
         self._links: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
@@ -65,13 +56,21 @@ class Relay:
         """From now on; `NONE` ends it."""
         self._call(lambda: self._set(trouble))
 
-    def cut_after(self, sent_bytes: int) -> None:
-        """Cut the next connection whose client has sent that much."""
-        self._call(lambda: self._cuts.append(_Cut(after_bytes=sent_bytes)))
+    def arm(self, cut: Cut) -> None:
+        """Cut a connection there; of several, the oldest first."""
+        self._cuts.append(cut)
 
-    def cut_at(self, word: bytes) -> None:
-        """Cut the next connection whose client says the word: its server hears it, the client no answer."""
-        self._call(lambda: self._cuts.append(_Cut(word=word)))
+    def awaits(self, cut: Cut) -> bool:
+        """Whether nobody has met it yet."""
+        return cut in self._cuts
+
+    def lift(self, cut: Cut) -> bool:
+        """Take it away; whether it was still there."""
+        try:
+            self._cuts.remove(cut)
+        except ValueError:
+            return False
+        return True
 
     def _call(self, action: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop has ended
@@ -127,7 +126,6 @@ class Relay:
 
     async def _carry_up(self, reader: asyncio.StreamReader, link: tuple[asyncio.StreamWriter, ...]) -> None:
         client, server = link
-        sent = 0
         while piece := await reader.read(_PIECE_BYTES):
             await self._stall()
             if self._trouble.answer:
@@ -136,16 +134,22 @@ class Relay:
                 client.close()
                 server.close()
                 return
-            server.write(piece)
-            sent += len(piece)
-            if cut := next((each for each in self._cuts if each.is_due(sent, piece)), None):
-                self._cuts.remove(cut)
-                await server.drain()
+            passing = self._cut(client, piece)
+            server.write(piece[:passing])
+            if passing is not None:
                 client.transport.abort()
                 server.close()  # what was sent arrives
                 return
             await server.drain()
         server.close()
+
+    def _cut(self, client: asyncio.StreamWriter, piece: bytes) -> int | None:
+        """How many bytes of the piece still pass before the client's connection ends; None where it does not."""
+        for cut in list(self._cuts):
+            passing = cut.passing(client, piece)
+            if passing is not None and self.lift(cut):
+                return passing
+        return None
 
     async def _carry_down(self, reader: asyncio.StreamReader, link: tuple[asyncio.StreamWriter, ...]) -> None:
         client, _ = link

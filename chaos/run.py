@@ -22,14 +22,14 @@ from typing import Any
 from bench import report as benches
 from chaos import report as reports
 from chaos import transition
-from chaos.fault import FAULTS, Missed
+from chaos.fault import FAULTS
 from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.log import said
 from chaos.mutation import Part, noticed
 from chaos.old_version import checked_out
 from chaos.oracle import examine
-from chaos.patience import set_on_error
+from chaos.patience import Missed, set_on_error
 from chaos.plant import Plant
 from chaos.point import Point
 from chaos.relay import NONE

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from chaos.cut import at
 from chaos.relay import Relay
 from core.domain.errors import Unavailable
 from core.infra.database import Database
@@ -40,14 +41,14 @@ def rested(settings: Settings, relay: Relay) -> Iterator[Database]:
 
 
 def test_a_connection_that_broke_while_it_rested_is_opened_anew(rested: Database, relay: Relay) -> None:
-    relay.cut_at(PING)
+    relay.arm(at(PING))
     rested.check()
 
 
 def test_what_breaks_again_is_unavailable(rested: Database, relay: Relay) -> None:
-    relay.cut_at(PING)
-    relay.cut_at(PING)
-    relay.cut_at(ASK)
+    relay.arm(at(PING))
+    relay.arm(at(PING))
+    relay.arm(at(ASK))
     with pytest.raises(Unavailable):
         rested.check()
     rested.check()

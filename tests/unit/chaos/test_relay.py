@@ -7,7 +7,9 @@ from contextlib import suppress
 
 import pytest
 
+from chaos.cut import after, at, within_upload
 from chaos.relay import NONE, Relay, Trouble
+from tests.loop_bench import wait_until
 
 
 class Echo:
@@ -32,12 +34,12 @@ class Echo:
             while True:
                 try:
                     piece = connection.recv(4096)
+                    self.heard += piece
+                    connection.sendall(piece)
                 except OSError:
                     return
                 if not piece:
                     return
-                self.heard += piece
-                connection.sendall(piece)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -109,20 +111,72 @@ def test_an_answer_is_said_in_place_of_the_servers(relay: Relay, echo: Echo) -> 
 
 
 def test_a_cut_at_a_word_comes_once_and_after_the_server_heard_it(relay: Relay, echo: Echo) -> None:
-    relay.cut_at(b"COMMIT")
+    cut = at(b"COMMIT")
+    relay.arm(cut)
     with connect(relay) as connection:
         assert ask(connection, b"INSERT") == b"INSERT"
+        assert relay.awaits(cut)
         assert ask(connection, b"COMMIT") == b""
+    assert not relay.awaits(cut)
     with connect(relay) as connection:
         assert ask(connection, b"COMMIT") == b"COMMIT"
     assert echo.heard == b"INSERTCOMMITCOMMIT"
 
 
-def test_a_cut_after_some_bytes(relay: Relay) -> None:
-    relay.cut_after(10)
+def test_a_cut_after_some_bytes_lets_no_more_of_them_pass_and_counts_from_its_arming(relay: Relay, echo: Echo) -> None:
     with connect(relay) as connection:
+        assert ask(connection, b"0" * 100) == b"0" * 100
+        relay.arm(after(8))
         assert ask(connection, b"12345") == b"12345"
         assert ask(connection, b"67890") == b""
+    wait_until(lambda: echo.heard == b"0" * 100 + b"12345678")
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+@pytest.mark.parametrize(
+    "headers", [[b"Host: s3", b"Content-Length: 3000"], [b"content-length: 3000", b"Expect: 100-continue"]]
+)
+@pytest.mark.parametrize(("share", "heard"), [(0.0, 1), (0.5, 1500), (0.9999, 2999)])
+def test_an_upload_is_cut_within_its_body(
+    relay: Relay, echo: Echo, headers: list[bytes], share: float, heard: int, *, is_at_once: bool
+) -> None:
+    head = b"PUT /bucket/key HTTP/1.1\r\n" + b"\r\n".join(headers) + b"\r\n\r\n"
+    body = b"x" * 3000
+    relay.arm(within_upload(share))
+    with connect(relay) as connection:
+        if is_at_once:
+            assert len(ask(connection, head + body)) < len(head + body)
+        else:
+            assert ask(connection, head) == head
+            ask(connection, body)
+    wait_until(lambda: len(echo.heard) >= len(head) + heard)
+    assert echo.heard == head + body[:heard]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /bucket/key HTTP/1.1\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
+        b"HEAD /bucket/key HTTP/1.1\r\nHost: s3\r\n\r\n",
+        b"PUT /bucket HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_is_no_upload_is_not_cut(relay: Relay, echo: Echo, request_: bytes) -> None:
+    cut = within_upload(0.0)
+    relay.arm(cut)
+    with connect(relay) as connection:
+        assert ask(connection, request_)
+        wait_until(lambda: echo.heard == request_)
+    assert relay.awaits(cut)
+
+
+def test_a_cut_that_is_lifted_was_met_by_nobody(relay: Relay) -> None:
+    cut = at(b"COMMIT")
+    relay.arm(cut)
+    assert relay.lift(cut)
+    assert not relay.lift(cut)
+    with connect(relay) as connection:
+        assert ask(connection, b"COMMIT") == b"COMMIT"
 
 
 def test_without_its_server_a_client_is_turned_away(relay: Relay, echo: Echo) -> None:
