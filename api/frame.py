@@ -1,6 +1,7 @@
 """What is around every request: its id, its measure, the limits of its body, and an answer whatever happens."""
 
 import re
+import threading
 import time
 from uuid import uuid4
 
@@ -20,12 +21,16 @@ _GIVEN_ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class Frame:
-    """ASGI middleware. A request may bring its own `X-Request-ID`; the answer and every log line carry it."""
+    """ASGI middleware. A request may bring its own `X-Request-ID`; the answer and every log line carry it.
 
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, bodies: Bodies) -> None:
+    Once `ending` is set, each answer is the last of its connection.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, bodies: Bodies, ending: threading.Event) -> None:
         self._app = app
         self._metrics = metrics
         self._bodies = bodies
+        self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -35,7 +40,7 @@ class Frame:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _GIVEN_ID.fullmatch(given) else uuid4().hex
-        exchange = _Exchange(send, request_id)
+        exchange = _Exchange(send, request_id, self._ending)
         started = time.perf_counter()
         tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
@@ -77,13 +82,16 @@ def _route_of(scope: Scope) -> str:
 class _Exchange:
     """The answer on its way: adds the request's id, and remembers the status; 0 before it began."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, ending: threading.Event) -> None:
         self._send = send
         self._header = (b"x-request-id", request_id.encode())
+        self._ending = ending
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), self._header]
+            # Who would go on with this connection would lose a request with it.
+            last = [(b"connection", b"close")] if self._ending.is_set() else []
+            message["headers"] = [*message.get("headers", []), self._header, *last]
         await self._send(message)

@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     problem.install(app)
-    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), bodies=Bodies(settings))
+    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), bodies=Bodies(settings), ending=runtime.ending)
     for room in _ROUTES:
         app.include_router(room.router)
     return app

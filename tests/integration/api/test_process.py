@@ -77,6 +77,15 @@ def test_a_process_that_is_asked_to_end_serves_on_unless_asked_twice(process: Pr
     assert process.popen.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("process", [{"drain_seconds": 300.0}], indirect=True)
+def test_a_process_that_is_asked_to_end_sends_those_away_who_keep_connections(process: Process) -> None:
+    with httpx.Client(base_url=process.url, trust_env=False) as client:
+        assert "connection" not in client.get("/healthz").headers
+        process.popen.send_signal(signal.SIGTERM)
+        wait_until(lambda: client.get("/healthz").headers.get("connection") == "close")
+        assert client.get("/nowhere").headers["connection"] == "close"
+
+
 @pytest.mark.parametrize("process", [{"drain_seconds": 0.5}], indirect=True)
 def test_a_process_that_is_asked_to_end_does_so_when_others_had_time_to_notice(process: Process) -> None:
     process.popen.send_signal(signal.SIGTERM)
