@@ -22,6 +22,7 @@ LEAKS = [
 ]
 FINE = [
     json.dumps({"source": f"{ROOT}/tiny/lorikeet-tiny"}),
+    "source: must be a folder beneath /data/of/the/run/models: put the model there",
     '{"detail": "Redis is away."}',
     '{"errors": [{"field": "file", "message": "is no file, line 7"}]}',
 ]
