@@ -40,7 +40,7 @@ Fault = Callable[[Plant, Random], None]
 _POINT_PATIENCE_SECONDS = 30.0
 _DRAIN_SECONDS = 30.0
 _REFUSAL_SECONDS = 10.0
-_UNAVAILABLE = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_ERROR = "HTTP/1.1 {} Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def kill(kind: str, plant: Plant, random: Random) -> None:
@@ -221,6 +221,7 @@ FAULTS: dict[str, Fault] = {
     "Redis: away": partial(trouble, "valkey", Trouble(refuses=True), (2.0, 8.0)),
     "Redis: away for 20 s": partial(trouble, "valkey", Trouble(refuses=True), (20.0, 25.0)),
     "Redis: away for a minute": partial(trouble, "valkey", Trouble(refuses=True), (60.0, 75.0)),
+    "Redis: away for minutes": partial(trouble, "valkey", Trouble(refuses=True), (150.0, 180.0)),
     "Redis: silent": partial(trouble, "valkey", Trouble(is_silent=True), (1.0, 4.0)),
     "Redis: refuses writes": refuse_writes,
     "Redis: forged and doubled doorbells": forge,
@@ -237,7 +238,10 @@ FAULTS: dict[str, Fault] = {
     "S3: silent for longer than a lease": partial(
         trouble, "s3", Trouble(is_silent=True), (LEASE_SECONDS * 1.3, LEASE_SECONDS * 2.5)
     ),
-    "S3: answers 503": partial(trouble, "s3", Trouble(answer=_UNAVAILABLE), (1.0, 5.0)),
+    **{
+        f"S3: answers {status}": partial(trouble, "s3", Trouble(answer=_ERROR.format(status).encode()), (1.0, 5.0))
+        for status in (500, 502, 503)
+    },
     "S3: slow": partial(trouble, "s3", Trouble(delay_seconds=0.1), (2.0, 4.0)),
     "S3: cut mid-upload": cut_upload,
 }

@@ -51,7 +51,9 @@ SLICE: dict[str, int] = {
     "Postgres: slow": 1,
     "S3: away": 2,
     "S3: silent for longer than a lease": 1,
-    "S3: answers 503": 2,
+    "S3: answers 500": 1,
+    "S3: answers 502": 1,
+    "S3: answers 503": 1,
     "S3: slow": 1,
     "S3: cut mid-upload": 4,
 }
@@ -73,6 +75,7 @@ FULL: dict[str, int] = {
     "Redis: FLUSHALL": 70,
     "Redis: away for 20 s": 5,
     "Redis: away for a minute": 5,
+    "Redis: away for minutes": 2,
     "Redis: forged and doubled doorbells": 200,
     "Postgres: immediate restart": 100,
     "Postgres: cut at COMMIT": 100,
