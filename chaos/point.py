@@ -16,7 +16,7 @@ from uuid import uuid4
 
 
 class Point(StrEnum):
-    """Where. Those of a checkpoint are in a training's process, all others in a generation worker."""
+    """Where. Those of a checkpoint, and `its` own, are in a training's process, all others in a generation worker."""
 
     BEFORE_CLAIM = "before the claim"
     CLAIMED = "claimed"
@@ -26,12 +26,20 @@ class Point(StrEnum):
     COMMIT_SENT = "commit sent"
     COMMIT_ACKNOWLEDGED = "commit acknowledged"
     BEFORE_CHECKPOINT = "before a checkpoint"
+    CHECKPOINT_HALF_WRITTEN = "checkpoint half written"
     CHECKPOINT_RENAMED = "checkpoint renamed"
+    BEFORE_CHECKPOINT_MANIFEST = "before a checkpoint's manifest"
     CHECKPOINT_UPLOADED = "checkpoint uploaded"
     CHECKPOINT_RECORDED = "checkpoint recorded"
+    BEFORE_ITS_PUT = "before its put"
+    AFTER_ITS_PUT = "after its put"
+    BEFORE_ITS_COMMIT = "before its commit"
+    ITS_COMMIT_SENT = "its commit sent"
+    ITS_COMMIT_ACKNOWLEDGED = "its commit acknowledged"
 
 
-OF_TRAINING = frozenset(point for point in Point if "checkpoint" in point)
+OF_CHECKPOINT = frozenset(point for point in Point if "checkpoint" in point)
+OF_TRAINING = OF_CHECKPOINT | {point for point in Point if "its" in point.split()}
 OF_GENERATION = frozenset(Point) - OF_TRAINING
 
 

@@ -26,7 +26,7 @@ from chaos.ground import ground
 from chaos.lesson import make_lesson
 from chaos.patience import came
 from chaos.plant import Plant, Post, Size
-from chaos.point import OF_TRAINING, Fate, Point
+from chaos.point import OF_CHECKPOINT, Fate, Point
 from chaos.record import Record
 from cli.client import Client, Job
 
@@ -154,7 +154,7 @@ _SIGTERM = "SIGTERM"
 _WAYS: dict[str, Callable[[Plant, Random], None]] = {
     "kill -9 of the worker's group": _kill_group,
     "kill -9 of the training at any instant": kill_training,
-    **{f"kill -9 of the training at '{point}'": partial(_at, point) for point in sorted(OF_TRAINING)},
+    **{f"kill -9 of the training at '{point}'": partial(_at, point) for point in sorted(OF_CHECKPOINT)},
     _SIGTERM: _drain,
 }
 

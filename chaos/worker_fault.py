@@ -31,8 +31,8 @@ def install(folder: Path) -> None:
     """Put the points, which are armed in `folder`, and the evil pictures around this process's worker."""
     points = Points(folder)
     _around_claim(points)
-    _around_puts(points)
-    _around_commit(points)
+    around_puts(points, before=Point.BEFORE_PUT, after=Point.AFTER_PUT)
+    around_commit(points, before=Point.BEFORE_COMMIT, sent=Point.COMMIT_SENT, acknowledged=Point.COMMIT_ACKNOWLEDGED)
     _around_pictures()
     child._spawn = lambda: subprocess.Popen(
         [sys.executable, "-m", "chaos.training_child", str(folder)], stdin=subprocess.PIPE
@@ -55,19 +55,20 @@ def _around_claim(points: Points) -> None:
     runs.claim_next, runner._run = claim, claimed
 
 
-def _around_puts(points: Points) -> None:
+def around_puts(points: Points, *, before: Point, after: Point) -> None:
+    """Of every file that is a result."""
     put = ObjectStore.put
 
     @wraps(put)
     def reached(*given: Any, **named: Any) -> None:
-        points.reach(Point.BEFORE_PUT)
+        points.reach(before)
         put(*given, **named)
-        points.reach(Point.AFTER_PUT)
+        points.reach(after)
 
     ObjectStore.put = reached  # type: ignore[method-assign]
 
 
-def _around_commit(points: Points) -> None:
+def around_commit(points: Points, *, before: Point, sent: Point, acknowledged: Point) -> None:
     """Of the transactions that end a run, and of no others."""
     end_run, here = leases.end_run, threading.local()
 
@@ -82,8 +83,8 @@ def _around_commit(points: Points) -> None:
     @event.listens_for(Engine, "commit")
     def commit(connection: Connection) -> None:
         if getattr(here, "ends_run", False):
-            points.reach(Point.BEFORE_COMMIT)
-            if fate := points.take(Point.COMMIT_SENT):
+            points.reach(before)
+            if fate := points.take(sent):
                 driver: Any = connection.connection.dbapi_connection
                 driver.pgconn.send_query(b"COMMIT")
                 driver.pgconn.flush()
@@ -93,7 +94,7 @@ def _around_commit(points: Points) -> None:
     def committed(_: Session) -> None:
         if getattr(here, "ends_run", False):
             here.ends_run = False
-            points.reach(Point.COMMIT_ACKNOWLEDGED)
+            points.reach(acknowledged)
 
     @event.listens_for(Session, "after_rollback")
     def rolled_back(_: Session) -> None:

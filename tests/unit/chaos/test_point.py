@@ -89,4 +89,4 @@ def test_death_is_that_of_the_whole_group(tmp_path: Path) -> None:
 def test_every_point_is_somebodys() -> None:
     assert set(Point) == OF_GENERATION | OF_TRAINING
     assert Point.CLAIMED in OF_GENERATION
-    assert Point.CHECKPOINT_RENAMED in OF_TRAINING
+    assert {Point.CHECKPOINT_RENAMED, Point.ITS_COMMIT_SENT} <= OF_TRAINING
