@@ -206,7 +206,10 @@ def add_model(
     tenant: TenantName = "default",
     shared: Annotated[bool, typer.Option(help="Offer it to every tenant.")] = True,
 ) -> None:
-    """Register a base model: a folder, an s3://bucket/prefix, or a hub id with its --revision."""
+    """Register a base model: a folder, an s3://bucket/prefix, or a hub id with its --revision.
+
+    Only a shared model is fetched from the hub with HF_TOKEN, and what MODEL_SOURCES names.
+    """
     from core.infra.task_queue import TaskQueue
     from core.services import model as models
     from core.services import tenant as tenants

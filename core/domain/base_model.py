@@ -128,13 +128,14 @@ class BaseModelSpec(Specification):
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """What a worker needs to know of a base model to load it."""
+    """What a worker needs to know of a base model to load it. What is `shared`, the operator has registered."""
 
     id: UUID
     name: str
     source: str
     revision: str | None
     options: LoadOptions
+    shared: bool = False
 
 
 @dataclass(frozen=True)

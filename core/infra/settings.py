@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
     model_sources: str = Field(
         default="",
-        description="S3 folders, comma-separated, that tenants may take base models from as from models/ in S3_BUCKET",
+        description="S3 folders (s3://…) that tenants may take base models from as from models/ in S3_BUCKET, and "
+        "repositories of the hub (owner/name, or owner for all) that they may with HF_TOKEN; comma-separated",
     )
     feedback_token_days: PositiveInt = Field(
         default=30, description="days for which an image may be rated by its token, without a key"
@@ -143,7 +144,10 @@ class Settings(BaseSettings):
     adapter_cache_bytes: PositiveInt = Field(default=2 * 2**30, description="bytes of adapter files kept on disk")
     host_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept in memory")
     device_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept on the device")
-    hf_token: SecretStr | None = Field(default=None, description="token for gated models on the Hugging Face hub")
+    hf_token: SecretStr | None = Field(
+        default=None,
+        description="token for gated repositories on the Hugging Face hub: for shared base models and MODEL_SOURCES",
+    )
     clip_score_path: Path | None = Field(default=None, description="folder of a CLIP model that judges fidelity")
     pick_score_path: Path | None = Field(default=None, description="folder of PickScore, which judges pictures")
     hps_v2_path: Path | None = Field(
@@ -183,14 +187,29 @@ class Settings(BaseSettings):
 
     @property
     def model_dir(self) -> Path:
-        """Folder of base models fetched from S3 or a hub."""
+        """Folder of base models that the operator put there, which tenants may name as sources."""
         return self.data_dir / "models"
+
+    @property
+    def model_cache_dir(self) -> Path:
+        """Folder of base models fetched from S3 or a hub, whoever's they are; no source of a tenant's may name it."""
+        return self.cache_dir / "model"
 
     @property
     def model_places(self) -> tuple[str, ...]:
         """How the S3 addresses begin that tenants may take base models from; each ends in a slash."""
-        others = [place.strip().removesuffix("/") for place in self.model_sources.split(",")]
-        return tuple(f"{place}/" for place in (f"s3://{self.s3_bucket}/models", *others) if place)
+        others = (place for place in self._named_places if place.startswith("s3://"))
+        return (f"s3://{self.s3_bucket}/models/", *others)
+
+    @property
+    def hub_places(self) -> tuple[str, ...]:
+        """How the hub's names begin of what is fetched with HF_TOKEN for every tenant; each ends in a slash."""
+        return tuple(place for place in self._named_places if not place.startswith("s3://"))
+
+    @property
+    def _named_places(self) -> tuple[str, ...]:
+        places = (place.strip().removesuffix("/") for place in self.model_sources.split(","))
+        return tuple(f"{place}/" for place in places if place)
 
     @property
     def scorer_paths(self) -> dict[str, Path]:

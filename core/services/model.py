@@ -21,6 +21,8 @@ from core.services.job import Accepted, Submission
 from core.services.terms import Terms
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_FETCHED = re.compile(r"(s3|hub)-[0-9a-f]{32}", re.IGNORECASE)
+"""What older versions called what they fetched, whoever's it was: those folders lay among the operator's."""
 
 
 def request(session: Session, spec: BaseModelSpec, terms: Terms, *, settings: Settings, queue: TaskQueue) -> Accepted:
@@ -116,9 +118,12 @@ def _checked(spec: BaseModelSpec) -> BaseModelSpec:
 
 
 def _check_place(source: ModelSource, settings: Settings) -> None:
-    """Workers read with the rights of the service: tenants name neither other folders nor other places in S3."""
+    """Workers read with the rights of the service: tenants name neither other folders nor other places in S3.
+
+    What they take from a hub is anybody's: it is asked without HF_TOKEN, but for what MODEL_SOURCES names.
+    """
     root = settings.model_dir.resolve()
-    if source.kind is SourceKind.FOLDER and not Path(source.location).resolve().is_relative_to(root):
+    if source.kind is SourceKind.FOLDER and not _is_beneath(Path(source.location).resolve(), root):
         raise InvalidInput.of(
             "source",
             f"must be a folder beneath {root}: put the model there, or have the operator register it "
@@ -130,6 +135,10 @@ def _check_place(source: ModelSource, settings: Settings) -> None:
             f"must lie under {' or '.join(settings.model_places)}: put the model there, or have the operator register "
             "it with `lorikeet admin`",
         )
+
+
+def _is_beneath(folder: Path, root: Path) -> bool:
+    return folder.is_relative_to(root) and not any(map(_FETCHED.match, folder.relative_to(root).parts[:1]))
 
 
 def usable(session: Session, *, tenant_id: UUID, name: str, field: str = "model") -> StableDiffusion:

@@ -92,7 +92,7 @@ def claim_next(
 
 def _handle(model: StableDiffusion) -> ModelHandle:
     options = LoadOptions.model_validate(model.options)
-    return ModelHandle(model.id, model.name, model.source, model.revision, options)
+    return ModelHandle(model.id, model.name, model.source, model.revision, options, model.shared)
 
 
 class Pulse(StrEnum):

@@ -15,9 +15,14 @@ from typing import TextIO
 
 import httpx2
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
-from core.domain.base_model import ModelHandle, SourceKind, parse_source
+from core.domain.base_model import ModelHandle, ModelSource, SourceKind, parse_source
 from core.domain.errors import JobStopped, ModelUnusable, NotFound
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
@@ -35,7 +40,7 @@ def fetch_model(
     on_file: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """The model's folder; fetched into `settings.model_dir` unless it is there already.
+    """The model's folder; fetched into `settings.model_cache_dir` unless it is there already.
 
     Many threads and processes may ask at once; one of them fetches. What a crash left half done is gone on with.
     `on_file` is called before each file; what it raises ends the fetching. `should_stop` is asked all the while.
@@ -53,13 +58,24 @@ def fetch_model(
         if not folder.is_dir():
             raise ModelUnusable(f"This worker has no folder {folder}.")
         return folder
-    digest = hashlib.sha256(f"{source.location}@{model.revision}".encode()).hexdigest()
-    folder = settings.model_dir / f"{source.kind}-{digest[:32]}"
     if source.kind is SourceKind.S3:
+        folder = _place(source, None, settings)
         return _once(folder, lambda part: _fetch_from_s3(source.location, part, store, on_file, heed), heed)
-    revision = _pinned(model)
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    revision, token = _pinned(model), _token(model, settings)
+    folder = _place(source, revision, settings, with_token=token is not None)
     return _once(folder, lambda part: _fetch_from_hub(source.location, revision, part, token, on_file, heed), heed)
+
+
+def _place(source: ModelSource, revision: str | None, settings: Settings, *, with_token: bool = False) -> Path:
+    """What was fetched with the token lies apart: who may not use that must not find the files either."""
+    name = f"{source.location}@{revision}{' with the token' if with_token else ''}"
+    return settings.model_cache_dir / f"{source.kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def _token(model: ModelHandle, settings: Settings) -> str | None:
+    """The operator's, for what the operator has registered for all, or opened to all."""
+    lent = model.shared or f"{model.source}/".startswith(settings.hub_places)
+    return settings.hf_token.get_secret_value() if settings.hf_token and lent else None
 
 
 def _heed(should_stop: Callable[[], bool]) -> None:
@@ -138,7 +154,7 @@ def _pinned(model: ModelHandle) -> str:
 def _fetch_from_hub(
     name: str, revision: str, part: Path, token: str | None, on_file: Callable[[], None], heed: Callable[[], None]
 ) -> None:
-    hub = HfApi(token=token)
+    hub = HfApi(token=token or False)  # without one it would take what it finds in the environment
     try:
         files = hub.list_repo_files(name, revision=revision)
         if INDEX not in files:
@@ -149,7 +165,14 @@ def _fetch_from_hub(
             on_file()
             _await(partial(hub.hf_hub_download, name, file, revision=revision, local_dir=part), heed)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
-        raise ModelUnusable(f"The hub does not give {name}: {str(error).strip().splitlines()[0]}") from error
+        raise ModelUnusable(f"The hub does not give {name}: {_reason(error, token)}") from error
+
+
+def _reason(error: Exception, token: str | None) -> str:
+    reason = str(error).strip().splitlines()[0]
+    if token is None and isinstance(error, RepositoryNotFoundError):  # it says so of what is private or gated, too
+        reason += " It was asked without a token: that is for shared models, and for what MODEL_SOURCES names."
+    return reason
 
 
 def _await(fetch: Callable[[], object], heed: Callable[[], None]) -> None:

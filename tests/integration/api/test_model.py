@@ -132,6 +132,12 @@ def test_folders_and_buckets_lie_where_tenants_may_take_models(tenant: Tenancy) 
     assert fields(outside) == {"source"}
     assert str(root) in outside.text
     assert "operator" in outside.text
+    for name in ("s3", "hub", "HUB"):  # where older versions kept what they had fetched for whomever
+        fetched = root / f"{name}-{'0a' * 16}"
+        for folder in (fetched, fetched / "unet", root / "x" / ".." / fetched.name, f"{fetched}.part"):
+            assert fields(register(tenant, source=str(folder), revision=None)) == {"source"}
+    cached = settings.model_cache_dir.resolve() / "hub-x"
+    assert fields(register(tenant, source=str(cached), revision=None)) == {"source"}
     mine = f"s3://{bucket}/models"
     elsewhere = ("s3://other/models/x", "s3://models-of-ours/x", f"{mine}x/y", f"{mine}/../job/x", f"{mine}//x")
     for source in (f"s3://{bucket}", f"s3://{bucket}/tenant/x", f"s3://{bucket}/job/x", *elsewhere):
