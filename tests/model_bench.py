@@ -4,9 +4,11 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from core.domain.base_model import LoadOptions, ModelHandle
+from worker.engine.model_source import hold_model
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,6 +19,11 @@ def handle(source: str, revision: str | None = None) -> ModelHandle:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fetch(model: ModelHandle, **how: Any) -> Path:
+    with hold_model(model, **how) as folder:
+        return folder
 
 
 class Hub:

@@ -141,6 +141,12 @@ class Settings(BaseSettings):
     )
     batch_rows: PositiveInt = Field(default=16, description="rows of a batch at most; a guided image takes two")
     checkpoint_seconds: PositiveFloat = Field(default=60.0, description="seconds between training checkpoints")
+    max_model_bytes: PositiveInt = Field(
+        default=64 * 2**30, description="bytes of the largest base model that is fetched from S3 or a hub"
+    )
+    model_cache_bytes: PositiveInt = Field(
+        default=256 * 2**30, description="bytes of fetched base models kept on disk; not less than MAX_MODEL_BYTES"
+    )
     adapter_cache_bytes: PositiveInt = Field(default=2 * 2**30, description="bytes of adapter files kept on disk")
     host_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept in memory")
     device_adapter_bytes: PositiveInt = Field(default=2**30, description="bytes of adapters kept on the device")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from core.domain.base_model import ModelFacts, ModelFamily, ModelHandle
-from core.domain.errors import JobInterrupted, JobStopped, OutOfMemory
+from core.domain.errors import JobFailure, JobInterrupted, JobStopped, OutOfMemory
 from core.domain.generation import GenerationPlan, OutputFormat, ResolvedAdapter
 from core.domain.holding import Holding
 from core.infra.object_store import ObjectStore
@@ -25,7 +25,7 @@ from worker.engine.family_model import FamilyModel
 from worker.engine.inspection import inspect_pipeline
 from worker.engine.loaded_model import LoadedModel
 from worker.engine.model_shelf import ModelShelf
-from worker.engine.model_source import fetch_model
+from worker.engine.model_source import cache_of, forget_model, hold_model
 from worker.engine.other_model import OtherModel
 from worker.engine.picture import Picture
 from worker.engine.pipeline import free_memory, is_out_of_memory, load_pipeline, pick_device
@@ -58,6 +58,7 @@ class ImageEngine:
         self._batch = Batch(room, make_room=self._make_room)
         self._inbox: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._busy_since: float | None = None
+        cache_of(settings).sweep()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -84,9 +85,8 @@ class ImageEngine:
             Unavailable: the object store is not reachable.
         """
         total = plan.denoising_steps * plan.num_images
-        self._fetch(model, on_file=lambda: on_step(0, total), should_stop=should_stop)
         with (
-            self._hold(model, should_stop=should_stop) as loaded,
+            self._hold(model, on_file=lambda: on_step(0, total), should_stop=should_stop) as loaded,
             self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline, device=loaded.device) as weights,
         ):
             request = Request(plan, mix_of(plan.adapters, weights), tenant, should_stop)
@@ -106,11 +106,14 @@ class ImageEngine:
             ModelUnusable, OutOfMemory, JobFailure: it cannot be used.
             Unavailable: the object store is not reachable.
         """
-        self._fetch(model, on_file=on_file, should_stop=should_stop)
-        with self._hold(model, should_stop=should_stop) as loaded:
-            plan = _smallest_plan(model, loaded.facts)
-            self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
-            return loaded.facts
+        try:
+            with self._hold(model, on_file=on_file, should_stop=should_stop) as loaded:
+                plan = _smallest_plan(model, loaded.facts)
+                self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
+                return loaded.facts
+        except JobFailure:
+            forget_model(model, settings=self._settings)  # nobody draws with it, and what is there may be mended
+            raise
 
     def prefetch(self, model: ModelHandle, adapters: Sequence[ResolvedAdapter]) -> None:
         """Bring adapters near that are about to be asked for: to the device if their model is there, else to the disk.
@@ -216,13 +219,19 @@ class ImageEngine:
             self._batch.join(seat)
 
     @contextmanager
-    def _hold(self, model: ModelHandle, *, should_stop: Callable[[], bool]) -> Iterator[LoadedModel]:
+    def _hold(
+        self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
+    ) -> Iterator[LoadedModel]:
         """The model, loaded, and staying so."""
         loaded = self._models.find(model)
         if loaded is None:
-            future: Future[LoadedModel] = Future()
-            self._ask(future, lambda: future.set_result(self._take(model)))
-            loaded = self._await(future, should_stop=should_stop)
+            # Its files are held until they are loaded: the engine's thread must never find itself fetching them.
+            with hold_model(
+                model, settings=self._settings, store=self._store, on_file=on_file, should_stop=should_stop
+            ):
+                future: Future[LoadedModel] = Future()
+                self._ask(future, lambda: future.set_result(self._take(model)))
+                loaded = self._await(future, should_stop=should_stop)
         try:
             yield loaded
         finally:
@@ -241,13 +250,10 @@ class ImageEngine:
         any_adapter, any_model = self._shelf.free_device(), self._models.drop_unused(until=0)
         return any_adapter or any_model
 
-    def _fetch(self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]) -> None:
-        fetch_model(model, settings=self._settings, store=self._store, on_file=on_file, should_stop=should_stop)
-
     def _load(self, model: ModelHandle) -> LoadedModel:
-        folder = fetch_model(model, settings=self._settings, store=self._store)
-        pipeline = load_pipeline(folder, model.options, device=self._settings.device)
-        facts = inspect_pipeline(pipeline, folder)
+        with hold_model(model, settings=self._settings, store=self._store) as folder:
+            pipeline = load_pipeline(folder, model.options, device=self._settings.device)
+            facts = inspect_pipeline(pipeline, folder)
         if facts.family is ModelFamily.OTHER:
             return OtherModel(pipeline, facts)
         return FamilyModel(pipeline, facts, model.options)

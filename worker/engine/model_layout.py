@@ -36,6 +36,8 @@ _PARTS: dict[str, dict[str, str]] = {
 }
 """The pipelines of the families, and what those of their parts have to be that have weights; all have a `vae` too."""
 _MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
+_MOST_INDEX_BYTES = 2**20
+_SUFFIXES = (".safetensors", ".json", ".txt")
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
 
 
@@ -121,6 +123,24 @@ def _entry(index: dict[str, Any], part: str) -> tuple[Any, Any] | None:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def check_index_size(size: int) -> None:
+    """See whether a `model_index.json` of so many bytes can be one, before it is fetched.
+
+    Raises:
+        ModelUnusable: it cannot.
+    """
+    if size > _MOST_INDEX_BYTES:
+        raise ModelUnusable(f"{INDEX} has {size} bytes; {_MOST_INDEX_BYTES} are more than enough.")
+
+
+def is_wanted(name: str, folders: Iterable[str]) -> bool:
+    """Whether a file is part of the model: beside `model_index.json`, or in a folder that it names."""
+    folder, slash, file = name.rpartition("/")
+    if not slash:
+        return Path(file).suffix == ".json"
+    return folder in folders and Path(file).suffix in _SUFFIXES
 
 
 def refuse_pickles(names: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """Model update: frozen feedback → trained → evaluated → a verdict."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from core.domain.preference import PreferenceManifest
 from core.domain.update_plan import UpdatePlan
 from core.services import update_run
 from core.services.update_run import Bar, Trained
-from worker.engine.model_source import fetch_model
+from worker.engine.model_source import hold_model
 from worker.engine.pipeline import DeviceName
 from worker.evaluation.evaluator import Evaluation, EvaluationSetting, evaluate
 from worker.evaluation.prompt import Amount
@@ -82,16 +83,15 @@ class _Update:
         self._pictures: dict[str, Path] = {}
 
     def fetch(self) -> None:
-        """Bring the frozen rows, their pictures and the base model here."""
+        """Bring the frozen rows and their pictures here."""
         self._say("reading the training data")
         with self._runtime.database.transaction() as session:
             self.manifest = update_run.read_manifest(session, self._plan)
         self._fetch_pictures()
-        self._say("fetching the base model")
+
+    def _hold_model(self) -> AbstractContextManager[Path]:
         run, runtime = self._run, self._runtime
-        self._model_folder = fetch_model(
-            run.model, settings=runtime.settings, store=runtime.store, should_stop=run.should_stop
-        )
+        return hold_model(run.model, settings=runtime.settings, store=runtime.store, should_stop=run.should_stop)
 
     def _fetch_pictures(self) -> None:
         """All of them, so that every one that is lost is known, and left out of the next update."""
@@ -131,9 +131,10 @@ class _Update:
         run, runtime, plan = self._run, self._runtime, self._plan
         self._enter(ModelUpdateStatus.TRAINING)
         self._say("loading the base model")
-        tuning = PreferenceTuning(
-            self._model_folder, self.manifest, self._pictures, plan=plan.training, device=self._device
-        )
+        with self._hold_model() as model_folder:
+            tuning = PreferenceTuning(
+                model_folder, self.manifest, self._pictures, plan=plan.training, device=self._device
+            )
         tuning.prepare(lambda count: self._say(f"encoding picture {count} of {len(self._pictures)}"))
         course = resume(run, runtime, plan.training, self._folder)
         watch = RunWatch(run, runtime, tuning, course)
@@ -159,10 +160,15 @@ class _Update:
 
     def evaluate(self, bar: Bar, amount: Amount) -> Evaluation:
         """Compare the candidate with what serves now."""
+        self._say("fetching the base model")
+        with self._hold_model() as model_folder:
+            return evaluate(self._setting(bar, amount, model_folder), watch=_EvaluationWatch(self._run))
+
+    def _setting(self, bar: Bar, amount: Amount, model_folder: Path) -> EvaluationSetting:
         run, runtime, plan = self._run, self._runtime, self._plan
         champion = f"{bar.champion.name}@{bar.champion.version}" if bar.champion else None
-        setting = EvaluationSetting(
-            model_folder=self._model_folder,
+        return EvaluationSetting(
+            model_folder=model_folder,
             options=run.model.options,
             defaults=bar.defaults,
             manifest=self.manifest,
@@ -178,7 +184,6 @@ class _Update:
             scorer_paths=runtime.settings.scorer_paths,
             sheet_title=f"{champion or 'the bare base'} beside {plan.name}@{plan.adapter_version}",
         )
-        return evaluate(setting, watch=_EvaluationWatch(run))
 
     def hand_over(self, trained: Trained, evaluation: Evaluation, facts: CardFacts) -> Outcome:
         """Store what was found beside the candidate; everything becomes true with the end of the job."""

@@ -8,7 +8,7 @@ from core.domain.adapter import AdapterManifest
 from core.domain.outcome import Outcome
 from core.domain.training import TrainingPlan
 from core.services.training_data import read_manifest
-from worker.engine.model_source import fetch_model
+from worker.engine.model_source import hold_model
 from worker.handler.training_watch import RunWatch
 from worker.handler.workbench import JSON, PNG, TENSORS, fetch_picture, resume, say, upload, work_folder
 from worker.runner import Run
@@ -37,9 +37,10 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         tell("fetching the pictures")
         examples = _fetch_examples(run, runtime, plan, folder / "picture", tell=tell)
         tell("loading the base model")
-        model_folder = fetch_model(run.model, settings=settings, store=runtime.store, should_stop=run.should_stop)
         device = settings.device if run.model.options.device == "auto" else run.model.options.device
-        tuning = FineTuning(model_folder, examples, plan=plan, device=device)
+        held = hold_model(run.model, settings=settings, store=runtime.store, should_stop=run.should_stop)
+        with held as model_folder:
+            tuning = FineTuning(model_folder, examples, plan=plan, device=device)
         tuning.prepare(lambda count: tell(f"encoding picture {count} of {len(examples)}"))
         course = resume(run, runtime, plan, folder)
         watch = RunWatch(run, runtime, tuning, course)

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,8 @@ from pydantic import SecretStr
 from core.domain.errors import JobStopped, ModelUnusable
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
-from tests.model_bench import REVISION, Hub, files_of, handle
-from worker.engine.model_source import _without_twins, fetch_model
+from tests.model_bench import REVISION, Hub, fetch, files_of, handle
+from worker.engine.hub_client import _without_twins
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def hub(sd_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.mark.parametrize("revision", [None, "main", REVISION[:-1], REVISION.upper()])
 def test_a_hub_needs_a_pinned_revision(alone: Settings, revision: str | None) -> None:
     with pytest.raises(ModelUnusable, match="revision pinned"):
-        fetch_model(handle("owner/name", revision), settings=alone, store=ObjectStore(alone))
+        fetch(handle("owner/name", revision), settings=alone, store=ObjectStore(alone))
 
 
 def test_variants_are_left_out_where_the_plain_weights_are() -> None:
@@ -45,25 +46,29 @@ def test_variants_are_left_out_where_the_plain_weights_are() -> None:
 
 def test_a_hub_gives_what_is_needed_once(alone: Settings, hub: Hub, sd_folder: Path) -> None:
     model, store = handle("owner/name", REVISION), ObjectStore(alone)
-    folder = fetch_model(model, settings=alone, store=store)
+    folder = fetch(model, settings=alone, store=store)
     assert files_of(folder) == files_of(sd_folder)
     asked = len(hub.asked)
-    assert fetch_model(model, settings=alone, store=store) == folder
+    assert fetch(model, settings=alone, store=store) == folder
     assert len(hub.asked) == asked
 
 
 def test_a_hub_that_does_not_have_it(alone: Settings, hub: Hub) -> None:
     with pytest.raises(ModelUnusable, match="hub does not give owner/other"):
-        fetch_model(handle("owner/other", REVISION), settings=alone, store=ObjectStore(alone))
+        fetch(handle("owner/other", REVISION), settings=alone, store=ObjectStore(alone))
 
 
 def test_a_fetch_from_a_hub_stops_in_the_middle_of_a_file(alone: Settings, hub: Hub, sd_folder: Path) -> None:
     model, store = handle("owner/name", REVISION), ObjectStore(alone)
     hub.stuck_at = "vae/diffusion_pytorch_model.safetensors"
     with pytest.raises(JobStopped):
-        fetch_model(model, settings=alone, store=store, should_stop=hub.is_stuck.is_set)
+        fetch(model, settings=alone, store=store, should_stop=hub.is_stuck.is_set)
     hub.goes_on.set()
-    assert files_of(fetch_model(model, settings=alone, store=store)) == files_of(sd_folder)
+    for thread in threading.enumerate():
+        if thread.name == "hub":
+            thread.join(60)
+    assert not [name for name in files_of(alone.model_cache_dir) if name.endswith((hub.stuck_at, ".incomplete"))]
+    assert files_of(fetch(model, settings=alone, store=store)) == files_of(sd_folder)
 
 
 LENT = {"Bearer hf_operator"}
@@ -90,15 +95,32 @@ def test_the_token_is_for_what_the_operator_registered_or_opened(
     monkeypatch.setenv("HF_TOKEN", "hf_operator")  # where the hub's client would find it by itself
     settings = alone.model_copy(update={"hf_token": SecretStr("hf_operator"), "model_sources": model_sources})
     model = replace(handle("owner/name", REVISION), shared=shared)
-    fetch_model(model, settings=settings, store=ObjectStore(settings))
+    fetch(model, settings=settings, store=ObjectStore(settings))
     assert hub.tokens == tokens
 
 
 def test_what_was_fetched_with_the_token_is_not_there_for_others(alone: Settings, hub: Hub) -> None:
     settings = alone.model_copy(update={"hf_token": SecretStr("hf_operator")})
     model, store = handle("owner/name", REVISION), ObjectStore(settings)
-    folder = fetch_model(replace(model, shared=True), settings=settings, store=store)
+    folder = fetch(replace(model, shared=True), settings=settings, store=store)
     hub.files.clear()  # as a hub answers those who may not have it
     with pytest.raises(ModelUnusable, match="without a token"):
-        fetch_model(model, settings=settings, store=store)
-    assert fetch_model(replace(model, shared=True), settings=settings, store=store) == folder
+        fetch(model, settings=settings, store=store)
+    assert fetch(replace(model, shared=True), settings=settings, store=store) == folder
+
+
+def test_a_repository_that_is_too_large_is_refused_before_it_is_fetched(
+    alone: Settings, hub: Hub, sd_folder: Path
+) -> None:
+    small = alone.model_copy(update={"max_model_bytes": sum(map(len, files_of(sd_folder).values())) - 1})
+    with pytest.raises(ModelUnusable, match="MAX_MODEL_BYTES"):
+        fetch(handle("owner/name", REVISION), settings=small, store=ObjectStore(small))
+    assert not [path for path in hub.asked if path.endswith(".safetensors")]
+    assert list(small.model_cache_dir.iterdir()) == []
+
+
+def test_an_index_of_a_hub_that_is_too_large_is_not_read(alone: Settings, hub: Hub) -> None:
+    hub.files["model_index.json"] = b" " * (2**20 + 1)
+    with pytest.raises(ModelUnusable, match="more than enough"):
+        fetch(handle("owner/name", REVISION), settings=alone, store=ObjectStore(alone))
+    assert not [path for path in hub.asked if path.endswith("model_index.json")]

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,13 @@ def test_inspecting_draws_once(engine: ImageEngine, sdxl_model: ModelHandle) -> 
 def test_a_model_that_is_not_there(engine: ImageEngine, tmp_path: Path, make_plan: MakePlan) -> None:
     with pytest.raises(ModelUnusable, match="no folder"):
         draw(engine, handle_of(tmp_path / "none"), make_plan())
+
+
+def test_a_loaded_model_needs_its_files_no_more(engine: ImageEngine, tmp_path: Path, make_plan: MakePlan) -> None:
+    model = handle_of(save_sd(tmp_path / "sd"))
+    first = draw(engine, model, make_plan())
+    shutil.rmtree(tmp_path / "sd")
+    assert draw(engine, model, make_plan()) == first
 
 
 def test_closing_finishes_what_was_asked_for(engine: ImageEngine, sd_model: ModelHandle, make_plan: MakePlan) -> None:

@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -56,6 +57,34 @@ def test_a_model_in_the_object_store(bench: JobBench, runtime: Runtime, store: O
             store.upload(path, f"model/{path.relative_to(folder)}")
     bench.execute("UPDATE stable_diffusion SET source = :source", source=f"s3://{store.bucket}/model")
     assert run(bench, runtime)[1].status == "ready"
+
+
+def test_a_model_that_failed_is_fetched_anew_when_it_is_registered_again(
+    bench: JobBench, runtime: Runtime, store: ObjectStore, folder: Path
+) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.upload(path, f"model/{path.relative_to(folder)}")
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    store.put(f"model/{weights}", b"broken", content_type="application/octet-stream")
+    bench.execute("UPDATE stable_diffusion SET source = :source", source=f"s3://{store.bucket}/model")
+    assert run(bench, runtime)[1].status == "failed"
+    assert not [path for path in runtime.settings.model_cache_dir.iterdir() if path.is_dir()]
+    store.upload(folder / weights, f"model/{weights}")
+    assert run(bench, runtime)[1].status == "ready"
+
+
+def test_a_model_that_is_too_large_fails_with_the_limit(
+    bench: JobBench, runtime: Runtime, store: ObjectStore, folder: Path
+) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.upload(path, f"model/{path.relative_to(folder)}")
+    bench.execute("UPDATE stable_diffusion SET source = :source", source=f"s3://{store.bucket}/model")
+    small = replace(runtime, settings=runtime.settings.model_copy(update={"max_model_bytes": 1000}))
+    job, model = run(bench, small)
+    assert (job.error_code, model.status) == ("model_unusable", "failed")
+    assert "MAX_MODEL_BYTES" in str(model.status_reason)
 
 
 def test_a_worker_that_drains_gives_a_registration_back(bench: JobBench, runtime: Runtime) -> None:
