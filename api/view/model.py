@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.base_model import ModelFamily, ModelStatus
 from core.infra.table import StableDiffusion
+from core.services.model import status_reason
 
 
 class ModelView(BaseModel):
@@ -19,7 +20,7 @@ class ModelView(BaseModel):
     name: str
     description: str
     status: ModelStatus
-    status_reason: str | None
+    status_reason: str | None = Field(description="in full for its owner only")
     family: ModelFamily | None
     shared: bool
     source: str | None = Field(description="for its owner only")
@@ -36,7 +37,7 @@ def view(model: StableDiffusion, *, tenant_id: UUID) -> ModelView:
         name=model.name,
         description=model.description,
         status=ModelStatus(model.status),
-        status_reason=model.status_reason,
+        status_reason=status_reason(model, tenant_id=tenant_id),
         family=ModelFamily(model.family) if model.family else None,
         shared=model.shared,
         source=model.source if model.tenant_id == tenant_id else None,

@@ -154,8 +154,15 @@ def usable(session: Session, *, tenant_id: UUID, name: str, field: str = "model"
     if model.status == ModelStatus.CHECKING:
         raise Conflict(f"The base model {name} is still being checked; try again when it is ready.")
     if model.status == ModelStatus.FAILED:
-        raise Conflict(f"The base model {name} cannot be used: {model.status_reason}")
+        raise Conflict(f"The base model {name} cannot be used: {status_reason(model, tenant_id=tenant_id)}")
     return model
+
+
+def status_reason(model: StableDiffusion, *, tenant_id: UUID) -> str | None:
+    """Why a model cannot be used, as far as a tenant may know: what was found tells where it lies."""
+    if model.status_reason is None or model.tenant_id == tenant_id:
+        return model.status_reason
+    return "Its check failed; who offers it knows why."
 
 
 def get(session: Session, *, tenant_id: UUID, model_id: UUID) -> StableDiffusion:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.domain.adapter import AdapterManifest
 from core.domain.base_model import LoadOptions, ModelFacts, ModelHandle, ModelStatus
-from core.domain.errors import LorikeetError, OwnershipLost
+from core.domain.errors import LorikeetError, ModelUnusable, OwnershipLost
 from core.domain.holding import NOTHING, Holding
 from core.domain.job import (
     MAX_ATTEMPTS,
@@ -191,14 +191,16 @@ def _mark_ready(model: StableDiffusion, facts: ModelFacts) -> None:
 
 
 def fail(session: Session, claim: Claim, error: LorikeetError) -> None:
-    """End the job as failed, for a reason its owner can read.
+    """End the job as failed, for a reason its owner can read; what tells of a model is for the model's owner.
 
     Raises:
         OwnershipLost: the claim is no longer ours.
     """
-    _end(session, claim, JobStatus.FAILED, {"error_code": error.code, "error_message": error.message})
+    model = session.get_one(StableDiffusion, claim.model.id)
+    is_told = model.tenant_id == claim.tenant_id or not isinstance(error, ModelUnusable)
+    message = error.message if is_told else f"The base model {model.name} cannot be loaded; who offers it can see why."
+    _end(session, claim, JobStatus.FAILED, {"error_code": error.code, "error_message": message})
     if claim.kind is JobKind.REGISTRATION:
-        model = session.get_one(StableDiffusion, claim.model.id)
         model.status, model.status_reason = ModelStatus.FAILED, error.message
 
 

@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from fastapi.testclient import TestClient
 
+from core.domain.base_model import BaseModelSpec
+from core.domain.errors import JobFailure, ModelUnusable, OutOfMemory
+from core.domain.job import JobKind
+from core.services import model as models
+from core.services import run as runs
 from tests.api_bench import Tenancy, encode, lora
 from tests.integration.api.test_dataset import PNG
 
@@ -47,3 +53,39 @@ def test_lists_show_only_what_is_ones_own(tenant: Tenancy, stranger: Tenancy) ->
         assert stranger.get(f"/api/{listed}").json()["items"] == []
     [shared] = stranger.get("/api/models").json()["items"]
     assert (shared["name"], shared["source"]) == ("lorikeet-tiny", None)
+
+
+WHERE = "/srv/models/of-the-operator"
+
+
+def test_why_a_shared_model_failed_is_for_its_owner(tenant: Tenancy, stranger: Tenancy) -> None:
+    spec = BaseModelSpec(name="shared", source=WHERE)
+    with tenant.runtime.database.transaction() as session:
+        models.register(session, spec, tenant_id=tenant.id, shared=True, queue=tenant.runtime.queue)
+    with tenant.runtime.database.transaction() as session:
+        runs.fail(session, tenant.claim(JobKind.REGISTRATION), ModelUnusable(f"This worker has no folder {WHERE}."))
+    for path in ("/api/models", f"/api/models/{tenant.get('/api/models').json()['items'][0]['id']}"):
+        assert WHERE in tenant.get(path).text
+        foreign = stranger.get(path)
+        assert WHERE not in foreign.text and "Its check failed" in foreign.text
+    refused, foreign = tenant.generate(model="shared"), stranger.generate(model="shared")
+    assert (refused.status_code, foreign.status_code) == (409, 409)
+    assert WHERE in refused.text
+    assert WHERE not in foreign.text and "Its check failed" in foreign.text
+
+
+@pytest.mark.parametrize("error", [ModelUnusable(f"{WHERE} has no model_index.json."), OutOfMemory("Too large.")])
+def test_a_job_tells_where_a_shared_model_lies_to_its_owner_alone(
+    tenant: Tenancy, stranger: Tenancy, error: JobFailure
+) -> None:
+    tenant.register_model()
+    shown = {}
+    for one in (tenant, stranger):
+        job = one.generate().json()
+        with one.runtime.database.transaction() as session:
+            runs.fail(session, one.claim(), error)
+        shown[one] = one.get(f"/api/jobs/{job['id']}").json()["error"]
+    assert shown[tenant]["message"] == error.message
+    assert shown[stranger]["code"] == error.code
+    assert WHERE not in str(shown[stranger])
+    assert (error.message in str(shown[stranger])) == isinstance(error, OutOfMemory)
