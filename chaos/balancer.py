@@ -2,9 +2,8 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -23,7 +22,6 @@ class Balancer:
         self.url = ""
         self._backends = backends
         self._ready: list[str] = []
-        self._left_out: set[str] = set()
         self._turn = 0
         self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -40,17 +38,6 @@ class Balancer:
     ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-
-    @contextmanager
-    def leaving_out(self, backend: str) -> Iterator[None]:
-        """Send nobody to a backend that does not say by itself that it ends."""
-        self._left_out.add(backend)
-        while backend in self._ready:
-            time.sleep(_LOOK_SECONDS)
-        try:
-            yield
-        finally:
-            self._left_out.discard(backend)
 
     @property
     def ready(self) -> Sequence[str]:
@@ -79,8 +66,6 @@ class Balancer:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def _is_ready(self, client: httpx.AsyncClient, backend: str) -> bool:
-        if backend in self._left_out:
-            return False
         try:
             return (await client.get(f"{backend}/readyz")).is_success
         except httpx.TransportError:
