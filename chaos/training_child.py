@@ -1,6 +1,5 @@
-"""A training's process that comes to harm at the named points: `python -m chaos.training_child FOLDER`."""
+"""Lets a training's process come to harm at the named points."""
 
-import sys
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -10,10 +9,9 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from chaos.point import Point, Points
-from chaos.worker_fault import around_commit, around_puts
+from chaos.result_fault import around_commit, around_puts
 from core.infra.object_store import ObjectStore
 from core.services import training as trainings
-from worker import child
 from worker.handler import training_watch
 from worker.training import checkpoint, loop
 from worker.training.checkpoint import MANIFEST
@@ -69,13 +67,3 @@ def _around_manifest(points: Points) -> None:
         upload(store, path, *given, **named)
 
     ObjectStore.upload = reached  # type: ignore[assignment, method-assign]
-
-
-def main() -> None:
-    """Be a training's process as `worker.child` is one."""
-    install(Path(sys.argv[1]))
-    child.main()
-
-
-if __name__ == "__main__":
-    main()

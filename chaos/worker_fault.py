@@ -5,9 +5,6 @@ It is put around the worker's own functions before its main function runs, so th
 
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -15,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Session
 
-from chaos.point import Point, Points, meet
+from chaos.point import Point, Points
 from chaos.poison import GREED, HANG, HUNGER, SEGFAULT
-from core.infra.object_store import ObjectStore
-from core.infra.repository import lease as leases
+from chaos.result_fault import around_commit, around_puts
+from chaos.training_fork import TrainingFork
 from core.services import run as runs
 from worker import child, runner
 from worker.engine.image_engine import ImageEngine
@@ -34,9 +29,7 @@ def install(folder: Path) -> None:
     around_puts(points, before=Point.BEFORE_PUT, after=Point.AFTER_PUT)
     around_commit(points, before=Point.BEFORE_COMMIT, sent=Point.COMMIT_SENT, acknowledged=Point.COMMIT_ACKNOWLEDGED)
     _around_pictures()
-    child._spawn = lambda: subprocess.Popen(
-        [sys.executable, "-m", "chaos.training_child", str(folder)], stdin=subprocess.PIPE
-    )
+    child._spawn = lambda: TrainingFork(folder)  # type: ignore[assignment, return-value]
 
 
 def _around_claim(points: Points) -> None:
@@ -53,52 +46,6 @@ def _around_claim(points: Points) -> None:
         run(*given, **named)
 
     runs.claim_next, runner._run = claim, claimed
-
-
-def around_puts(points: Points, *, before: Point, after: Point) -> None:
-    """Of every file that is a result."""
-    put = ObjectStore.put
-
-    @wraps(put)
-    def reached(*given: Any, **named: Any) -> None:
-        points.reach(before)
-        put(*given, **named)
-        points.reach(after)
-
-    ObjectStore.put = reached  # type: ignore[method-assign]
-
-
-def around_commit(points: Points, *, before: Point, sent: Point, acknowledged: Point) -> None:
-    """Of the transactions that end a run, and of no others."""
-    end_run, here = leases.end_run, threading.local()
-
-    @wraps(end_run)
-    def end(*given: Any, **named: Any) -> Any:
-        ended = end_run(*given, **named)
-        here.ends_run = ended is not None
-        return ended
-
-    leases.end_run = end
-
-    @event.listens_for(Engine, "commit")
-    def commit(connection: Connection) -> None:
-        if getattr(here, "ends_run", False):
-            points.reach(before)
-            if fate := points.take(sent):
-                driver: Any = connection.connection.dbapi_connection
-                driver.pgconn.send_query(b"COMMIT")
-                driver.pgconn.flush()
-                meet(fate)
-
-    @event.listens_for(Session, "after_commit")
-    def committed(_: Session) -> None:
-        if getattr(here, "ends_run", False):
-            here.ends_run = False
-            points.reach(acknowledged)
-
-    @event.listens_for(Session, "after_rollback")
-    def rolled_back(_: Session) -> None:
-        here.ends_run = False
 
 
 def _around_pictures() -> None:
