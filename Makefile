@@ -36,7 +36,7 @@ chaos-full: install  ## every fault as often as docs/reliability.md says, and wh
 	@.venv/bin/python -m chaos.run --without ring --only 'FLUSHALL|lost' --seconds 30 --jobs 200
 	@.venv/bin/python -m chaos.training --out docs/reliability/training.md
 	@.venv/bin/python -m chaos.feedback --out docs/reliability/feedback.md
-	@.venv/bin/python -m chaos.upgrade
+	@.venv/bin/python -m chaos.upgrade --out docs/reliability/upgrade
 	@.venv/bin/python -m chaos.run --full --out docs/reliability/full
 
 load: install  ## 100 users, 10 submits each, by locust on a system of its own: QPS, latencies, errors
@@ -46,7 +46,7 @@ fuzz: install  ## some thousand hostile requests at every route: no 5xx, no stac
 	@.venv/bin/python -m chaos.fuzz $(ARGS)
 
 fuzz-full: install  ## a million of them; hours
-	@.venv/bin/python -m chaos.fuzz --requests 1000000 --round-seconds 300
+	@.venv/bin/python -m chaos.fuzz --requests 1000000 --round-seconds 300 --out docs/reliability/fuzz.md
 
 lint: install  ## style and likely mistakes
 	@.venv/bin/ruff check .

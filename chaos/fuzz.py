@@ -20,6 +20,7 @@ from chaos.ground import ground
 from chaos.log import said
 from chaos.oracle import own_errors
 from chaos.plant import Plant, Size
+from chaos.record import Record
 from chaos.report import Death
 from chaos.tally import Tally, documented, lacking, take
 
@@ -45,8 +46,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--round-seconds", type=int, default=_ROUND_SECONDS, help="of one seed")
     parser.add_argument("--seed", type=int, help="of an earlier run's round")
     parser.add_argument("--data", type=Path, help="folder to work in, kept; a temporary one unless given")
+    parser.add_argument("--out", type=Path, help="write the result to this page")
     asked = parser.parse_args(given)
     seed = asked.seed if asked.seed is not None else randbits(32)
+    record = Record(
+        f"python -m chaos.fuzz --requests {asked.requests} --round-seconds {asked.round_seconds}", seed=seed
+    )
     size = Size(generation=1, training=1, api=1, upkeep=1)
     with ground(asked.data) as folder, Plant(folder, size=size, given=_GIVEN) as plant:
         operations = documented(plant.apis[0])
@@ -54,8 +59,10 @@ def main(given: Sequence[str] | None = None) -> None:
         found += complain(tally, deaths=plant.deaths, log=said(folder / "logs"))
     complaints = found or list(lacking(tally, operations))  # what was cut short got nowhere
     answers = ", ".join(f"{status} {often} times" for status, often in tally.statuses.items())
-    print(f"{tally.requests} requests: {answers}")
-    print("\n".join([*tally.lines(operations), *complaints]))
+    record.say(f"{tally.requests} requests: {answers}")
+    for line in (*tally.lines(operations), *complaints):
+        record.say(line)
+    record.keep(asked.out, is_fine=not complaints)
     sys.exit(1 if complaints else 0)
 
 
