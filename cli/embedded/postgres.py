@@ -15,6 +15,12 @@ from cli.refusal import Refusal
 
 _NAME = "lorikeet"  # of the role and of the database
 _LOOPBACK_ONLY = ("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
+DISCREET = (
+    *("-c", "log_error_verbosity=terse"),
+    *("-c", "log_min_error_statement=panic"),
+    *("-c", "log_parameter_max_length_on_error=0"),
+)
+"""By default the log has the row of a failed check, and the statement: prompts and what people said."""
 _FAST_AND_LOSABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 _MAKING = (
     "--auth=scram-sha-256",
@@ -41,11 +47,11 @@ def server(data: Path, ledger: Ledger, *, durable: bool = True) -> Server:
         _create(cluster, binaries, password=password)
     _forget_dead(cluster / "postmaster.pid")
     mask, user = _identity(cluster)
-    safety = () if durable else _FAST_AND_LOSABLE
+    options = (*_LOOPBACK_ONLY, *DISCREET, *(() if durable else _FAST_AND_LOSABLE))
     return Server(
         program=Program(
             name="postgres",
-            command=(*mask, str(binaries / "postgres"), "-D", str(cluster), "-p", str(port), *_LOOPBACK_ONLY, *safety),
+            command=(*mask, str(binaries / "postgres"), "-D", str(cluster), "-p", str(port), *options),
             log=data / "logs" / "postgres.log",
             environment=_environment(),
             folder=cluster,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from cli.embedded.postgres import DISCREET
 from cli.environment import ROOT
 from core.infra.settings import Settings
 
@@ -58,6 +59,10 @@ def test_the_environment_speaks_of_settings_that_exist(name: str) -> None:
     fields = Settings.model_fields
     assert given - OF_LIBRARIES <= {field.upper() for field in fields}
     assert {field.upper() for field, info in fields.items() if info.is_required()} <= given
+
+
+def test_postgres_logs_no_rows_and_no_statements() -> None:
+    assert SERVICES["postgres"]["command"] == ["postgres", *DISCREET]
 
 
 def test_no_secret_has_a_default() -> None:

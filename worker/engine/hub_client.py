@@ -18,6 +18,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import tqdm
 
 from core.domain.errors import JobStopped, ModelUnusable
+from core.infra.telemetry import without_queries
 from worker.engine.model_cache import Fetching
 from worker.engine.model_layout import INDEX, check_index_size, is_wanted, read_index
 
@@ -49,7 +50,7 @@ def fetch_from_hub(name: str, revision: str, fetching: Fetching, *, token: str |
 
 
 def _reason(error: Exception, token: str | None) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = without_queries(str(error).strip().splitlines()[0])  # a file's last address is a signed one
     if token is None and isinstance(error, RepositoryNotFoundError):  # it says so of what is private or gated, too
         reason += " It was asked without a token: that is for shared models, and for what MODEL_SOURCES names."
     return reason

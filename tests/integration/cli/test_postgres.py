@@ -161,3 +161,20 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_made(tmp_path: Path, m
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1, 1))
     with pytest.raises(Refusal, match="nearly full"):
         prepare(tmp_path / "data")
+
+
+def test_its_log_says_what_went_wrong_and_shows_neither_row_nor_statement(launcher: Launcher) -> None:
+    secret = "sesquipedalian"
+    with psycopg.connect(launcher.start(), autocommit=True) as connection:
+        assert connection.execute("SHOW log_error_verbosity").fetchone() == ("terse",)
+        connection.execute("CREATE TABLE job (prompt text, steps int CONSTRAINT some_steps CHECK (steps > 0))")
+        for statement, values in (
+            (f"INSERT INTO job VALUES ('a {secret} star', 0)", None),
+            ("INSERT INTO job VALUES (%s, 0)", (secret,)),
+            (f"SELECT '{secret}', 1 / 0", None),
+        ):
+            with pytest.raises(psycopg.Error):
+                connection.execute(statement, values)
+    log = (launcher.data / "logs" / "postgres.log").read_text()
+    assert log.count("some_steps") == 2 and "division by zero" in log
+    assert secret not in log

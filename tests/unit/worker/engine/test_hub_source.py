@@ -10,7 +10,7 @@ from core.domain.errors import JobStopped, ModelUnusable
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from tests.model_bench import REVISION, Hub, fetch, files_of, handle
-from worker.engine.hub_client import _without_twins
+from worker.engine.hub_client import _reason, _without_twins
 
 
 @pytest.fixture
@@ -124,3 +124,8 @@ def test_an_index_of_a_hub_that_is_too_large_is_not_read(alone: Settings, hub: H
     with pytest.raises(ModelUnusable, match="more than enough"):
         fetch(handle("owner/name", REVISION), settings=alone, store=ObjectStore(alone))
     assert not [path for path in hub.asked if path.endswith("model_index.json")]
+
+
+def test_what_a_hub_says_is_told_without_the_address_that_opens_a_file() -> None:
+    error = OSError("Client error '403 Forbidden' for url 'https://cdn.example/file?Signature=c2VjcmV0'\nmore")
+    assert _reason(error, "token") == "Client error '403 Forbidden' for url 'https://cdn.example/file?…'"
