@@ -91,7 +91,9 @@ def hold(asked: Any) -> dict[str, int]:
             if asked.hold == "ours":
                 kept.append(read_adapter(file, pipeline, sha256=file.stem))
             else:
-                pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=f"held_{number}")
+                pipeline.load_lora_weights(
+                    str(file.parent), weight_name=file.name, adapter_name=f"held_{number}", use_safetensors=True
+                )
             if number == 0:
                 gc.collect()
                 before = resident()

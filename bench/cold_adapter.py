@@ -183,7 +183,11 @@ class Loading:
     def bring(self, file: Path) -> float:
         extra = self._forward.extra(
             lambda: self._pipeline.load_lora_weights(
-                str(file.parent), weight_name=file.name, low_cpu_mem_usage=True, adapter_name="bench"
+                str(file.parent),
+                weight_name=file.name,
+                low_cpu_mem_usage=True,
+                adapter_name="bench",
+                use_safetensors=True,
             )
         )
         self._pipeline.unload_lora_weights()
@@ -195,12 +199,14 @@ class Hotswap:
 
     def __init__(self, pipeline: Any, first: Path) -> None:
         self._pipeline, self._forward = pipeline, Forward(pipeline)
-        pipeline.load_lora_weights(str(first.parent), weight_name=first.name, adapter_name="bench")
+        pipeline.load_lora_weights(
+            str(first.parent), weight_name=first.name, adapter_name="bench", use_safetensors=True
+        )
 
     def bring(self, file: Path) -> float:
         return self._forward.extra(
             lambda: self._pipeline.load_lora_weights(
-                str(file.parent), weight_name=file.name, hotswap=True, adapter_name="bench"
+                str(file.parent), weight_name=file.name, hotswap=True, adapter_name="bench", use_safetensors=True
             )
         )
 

@@ -56,7 +56,9 @@ class Peft(Diffusers):
         self._guided = plan.guidance_scale > 1
         self._names = {file: f"adapter_{number}" for number, file in enumerate(dict.fromkeys(wanted))}
         for file, name in self._names.items():
-            self.pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
+            self.pipeline.load_lora_weights(
+                str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True
+            )
 
     def by_adapter_names(self) -> Pictures:
         """PEFT's inference with another adapter for each row, through the hooks that its own `forward` would put."""
@@ -103,7 +105,7 @@ def load_each(diffusers: Diffusers, wanted: Sequence[Path]) -> Pictures:
     """What most servers do: load, draw, unload."""
     images: Pictures = []
     for seed, file in enumerate(wanted):
-        diffusers.pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
+        diffusers.pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         images += diffusers.draw([seed])
         diffusers.pipeline.unload_lora_weights()
     return images

@@ -97,7 +97,7 @@ def examine(case: Case, pool: Path) -> dict[str, Any]:
         manifest, pictures = write_down(case, choices, Path(folder))
         done, seconds = train(case, manifest, pictures, Path(folder))
         pipeline = tiny_pipeline.load(TINY)
-        pipeline.load_lora_weights(folder, weight_name=ADAPTER)
+        pipeline.load_lora_weights(folder, weight_name=ADAPTER, use_safetensors=True)
         degrees = read_fresh(case, pipeline)
         fidelity = measure(paint(pipeline, full_captions(case))).all_four
     best = next((look for look in done.looks if look.step == done.best_step), None)

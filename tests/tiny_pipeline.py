@@ -196,7 +196,7 @@ def build_lcm(*, seed: int = 0) -> LatentConsistencyModelPipeline:
 def save_lora(file: Path, folder: Path, *, seed: int = 1, rank: int = 2, parts: tuple[str, ...] = ("unet",)) -> Path:
     """A random LoRA that clearly changes what the pipeline in `folder` draws, in the diffusers format."""
     torch.manual_seed(seed)
-    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     kind = type(pipeline)
     layers = {}
     for part in parts:

@@ -43,6 +43,6 @@ def save(folder: Path, *, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLI
 
 def load(folder: Path) -> StableDiffusionPipeline:
     """Load for CPU in single precision."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

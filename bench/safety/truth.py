@@ -38,7 +38,7 @@ class Truth:
 def measure(adapter: Path, model: Path, taste: Taste) -> Truth:
     """Draw the requests with the adapter of this file, and compare with the base's pictures of the same."""
     pipeline = tiny_pipeline.load(model)
-    pipeline.load_lora_weights(adapter)
+    pipeline.load_lora_weights(adapter, use_safetensors=True)
     return compare(_draw(pipeline), _base(model), taste)
 
 

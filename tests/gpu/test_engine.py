@@ -91,7 +91,7 @@ def test_each_row_wears_its_own(
     expected = []
     for plan in plans:
         for each in plan.adapters:
-            pipeline.load_lora_weights(str(tmp_path / f"{each.name}.safetensors"))
+            pipeline.load_lora_weights(str(tmp_path / f"{each.name}.safetensors"), use_safetensors=True)
         expected.append(alone(pipeline, plan))
         pipeline.unload_lora_weights()
     with ThreadPoolExecutor(8) as threads:

@@ -178,7 +178,9 @@ def _assemble(folder: Path, layout: ModelLayout, dtype: torch.dtype) -> Pipeline
     if layout.is_of_family:
         _check_channels(layout, parts)
         absent |= {"feature_extractor": None, "image_encoder": None} | _OPTIONS.get(layout.pipeline, {})
-    pipeline: Pipeline = kind.from_pretrained(folder, **parts, **absent, dtype=dtype, local_files_only=True)
+    pipeline: Pipeline = kind.from_pretrained(
+        folder, **parts, **absent, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

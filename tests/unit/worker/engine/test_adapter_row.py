@@ -40,7 +40,7 @@ class Wardrobe:
         self.rows = AdapterRows(self.ours)
         self.weights: list[AdapterWeights] = []
         for index, file in enumerate(files):
-            self.oracle.load_lora_weights(str(file), adapter_name=f"a{index}")
+            self.oracle.load_lora_weights(str(file), adapter_name=f"a{index}", use_safetensors=True)
             self.weights.append(read(file, self.ours))
         self.oracle.disable_lora()
         self.is_sdxl = hasattr(self.ours, "text_encoder_2")

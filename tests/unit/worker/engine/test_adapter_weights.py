@@ -81,7 +81,7 @@ def test_every_module_is_changed_as_diffusers_and_peft_change_it(
     else:
         save_kohya(file, weights, alphas=dict.fromkeys(modules_of(weights), rank / 4))
     oracle, pipeline = fresh(folder), fresh(folder)
-    oracle.load_lora_weights(str(file), adapter_name="a")
+    oracle.load_lora_weights(str(file), adapter_name="a", use_safetensors=True)
     found = read(file, pipeline)
     assert_same(by_us(found, pipeline, 0.7), by_peft(oracle, "a", 0.7))
     assert found.is_mixable
@@ -111,7 +111,7 @@ def test_ranks_and_alphas_of_single_modules_are_in_the_settings(
         settings[f"{part}.target_modules"] = list(names)
     file = save_peft(tmp_path / "adapter.safetensors", weights, settings)
     oracle, pipeline = fresh(sd_folder), fresh(sd_folder)
-    oracle.load_lora_weights(str(file), adapter_name="a")
+    oracle.load_lora_weights(str(file), adapter_name="a", use_safetensors=True)
     assert_same(by_us(read(file, pipeline), pipeline), by_peft(oracle, "a"))
 
 
@@ -154,7 +154,7 @@ def test_the_names_of_the_original_sdxl_code(sdxl: Pipeline, sdxl_folder: Path, 
     file = tmp_path / "adapter.safetensors"
     save_file(tensors, file)
     oracle = fresh(sdxl_folder)
-    oracle.load_lora_weights(str(file), adapter_name="a")
+    oracle.load_lora_weights(str(file), adapter_name="a", use_safetensors=True)
     assert_same(by_us(read(file, sdxl), sdxl), by_peft(oracle, "a"))
 
 

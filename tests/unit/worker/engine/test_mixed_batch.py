@@ -66,7 +66,9 @@ class Bench:
         """By libraries only, from a model that never saw anything else."""
         pipeline: Any = load_pipeline(self.source, LoadOptions(), device="cpu")
         for adapter in plan.adapters:
-            pipeline.load_lora_weights(str(self.folder / f"{adapter.name}.safetensors"), adapter_name=adapter.name)
+            pipeline.load_lora_weights(
+                str(self.folder / f"{adapter.name}.safetensors"), adapter_name=adapter.name, use_safetensors=True
+            )
         if plan.adapters:
             pipeline.set_adapters([each.name for each in plan.adapters], [each.weight for each in plan.adapters])
         more: dict[str, Any] = {"width": plan.width, "height": plan.height}

@@ -33,7 +33,7 @@ def plan(make_plan: MakePlan) -> GenerationPlan:
 
 
 def alone(folder: Path, plan: GenerationPlan) -> np.ndarray:
-    pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return np.asarray(draw_alone(pipeline, plan))
 
 
@@ -79,7 +79,7 @@ def test_between_its_pictures_it_stops(engine: ImageEngine, lcm_folder: Path, pl
     ],
 )
 def test_what_it_cannot_do_is_said(lcm_folder: Path, plan: GenerationPlan, changes: dict[str, Any], words: str) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(lcm_folder, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(lcm_folder, local_files_only=True, use_safetensors=True)
     with pytest.raises(InvalidInput, match=words):
         inputs_for(pipeline, plan.model_copy(update=changes), {})
 

@@ -61,9 +61,11 @@ class Bench:
 
     def alone(self, plan: GenerationPlan) -> np.ndarray:
         """By libraries only: nothing of ours has touched the pipeline."""
-        pipeline: Any = DiffusionPipeline.from_pretrained(self.source, local_files_only=True)
+        pipeline: Any = DiffusionPipeline.from_pretrained(self.source, local_files_only=True, use_safetensors=True)
         for adapter in plan.adapters:
-            pipeline.load_lora_weights(str(self.folder / f"{adapter.name}.safetensors"), adapter_name=adapter.name)
+            pipeline.load_lora_weights(
+                str(self.folder / f"{adapter.name}.safetensors"), adapter_name=adapter.name, use_safetensors=True
+            )
         if plan.adapters:
             pipeline.set_adapters([each.name for each in plan.adapters], [each.weight for each in plan.adapters])
         more: dict[str, Any] = {"negative_prompt": plan.negative_prompt} if self.has_negative else {}
@@ -199,9 +201,9 @@ def test_files_in_the_names_of_other_trainers(
             theirs[f"lora_transformer_{flat}.lora_{way}.weight"] = tensor
     file = tmp_path / "theirs.safetensors"
     save_file(theirs, file)
-    pipeline: Any = DiffusionPipeline.from_pretrained(flux_folder, local_files_only=True)
+    pipeline: Any = DiffusionPipeline.from_pretrained(flux_folder, local_files_only=True, use_safetensors=True)
     found = read_adapter(file, pipeline, sha256="0" * 64)
-    pipeline.load_lora_weights(dict(expected), adapter_name="a")
+    pipeline.load_lora_weights(dict(expected), adapter_name="a", use_safetensors=True)
     modules = {f"transformer.{name}": module for name, module in pipeline.transformer.named_modules()}
     worn = {name for name, module in modules.items() if hasattr(module, "lora_A") and "a" in module.lora_A}
     assert worn == found.layers.keys()

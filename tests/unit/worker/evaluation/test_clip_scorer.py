@@ -61,7 +61,7 @@ def test_a_clip_model_scores_pictures_beside_their_prompts(clip_folder: Path) ->
 
 def test_the_score_is_the_models_own_cosine(clip_folder: Path) -> None:
     (clip,), _ = load_scorers({"clip_score": clip_folder}, device=CPU)
-    model = CLIPModel.from_pretrained(clip_folder).eval()
+    model = CLIPModel.from_pretrained(clip_folder, use_safetensors=True).eval()
     tokenizer, processor = build_tokenizer(), CLIPImageProcessorPil.from_pretrained(clip_folder)
     words = tokenizer(["a red star"], return_tensors="pt")
     pixels = processor(PICTURES[:1], return_tensors="pt").pixel_values

@@ -72,7 +72,7 @@ def test_both_files_give_the_trained_pictures_to_the_last_bit(
     export_adapter(learner, make_provenance(ModelFamily.SDXL if sdxl else ModelFamily.SD1, **changes), folder=tmp_path)
     fresh = make_pipeline(sdxl=sdxl)
     without = draw(fresh)
-    fresh.load_lora_weights(tmp_path / file_name, adapter_name="it")
+    fresh.load_lora_weights(tmp_path / file_name, adapter_name="it", use_safetensors=True)
     assert set(fresh.get_list_adapters()) == set(learner.modules)
     trained = draw(learner.pipe)
     assert torch.equal(draw(fresh), trained)

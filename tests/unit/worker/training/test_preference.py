@@ -202,7 +202,7 @@ def test_the_files_say_what_they_are(model_folder: Path, opinions: Opinions, tmp
     assert said["modelspec.title"] == "learned" and "opinions" in said["ss_training_comment"]
     assert said["ss_num_train_images"] == "10"  # three pairs and four single pictures
     fresh = make_pipeline()
-    fresh.load_lora_weights(tmp_path / "out" / ADAPTER, adapter_name="it")
+    fresh.load_lora_weights(tmp_path / "out" / ADAPTER, adapter_name="it", use_safetensors=True)
 
 
 def test_without_held_out_rows_it_goes_all_the_way_and_says_so(model_folder: Path, tmp_path: Path) -> None:
