@@ -53,7 +53,7 @@ class Tally:
         refused = [each for each in operations if not self.is_served(each)]
         yield f"{len(operations) - len(refused)} of {len(operations)} operations did what they were asked for"
         for method, path in refused:
-            yield f"never {method} {path}: {', '.join(map(str, self.statuses_of((method, path))))}"
+            yield f"- {method} {path}: {', '.join(map(str, self.statuses_of((method, path))))}"
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(Counter(self.answers) + Counter(other.answers))
