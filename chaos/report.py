@@ -67,7 +67,13 @@ class Report:
     def is_clean(self) -> bool:
         """Whether every promise was kept, while all that was planned happened to as many jobs as it was to."""
         is_much = self.accepted >= self.least_accepted and self.cancels >= self.least_cancels
-        return not any(self.broken.values()) and not self.missing and is_much and self.blamed <= self.most_blamed
+        is_fair = self.blamed <= self.most_blamed and self.is_heard
+        return not any(self.broken.values()) and not self.missing and is_much and is_fair
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether most of those that were asked to stop at work did; each may be at its end just then."""
+        return 2 * self.stopped.get("canceled", 0) >= sum(self.stopped.values())
 
     @property
     def is_as_meant(self) -> bool:

@@ -80,6 +80,11 @@ def test_a_run_of_too_few_jobs_or_cancels_is_not_clean() -> None:
     assert not replace(enough, cancels=1).is_clean
 
 
+def test_most_of_what_was_to_stop_at_work_has_to() -> None:
+    assert report(stopped={"canceled": 2, "succeeded": 2}).is_clean
+    assert not report(stopped={"canceled": 2, "succeeded": 3}).is_clean
+
+
 def test_it_is_written_as_a_page_and_as_figures(tmp_path: Path) -> None:
     ended = {"status": "failed", "error_code": "poisoned"}
     whole = report(
