@@ -140,7 +140,8 @@ def _say(plant: Plant, community: Community, user: int) -> None:
 def count(plant: Plant, *, expected: int, threshold: int) -> tuple[int, int, int]:
     """Updates in all, those that counted each of a threshold of users once, and words that none counted.
 
-    Waits until no update can be missing, and then for one that should not come.
+    A word that was sent again, for its answer was lost, stands for the one before. Waits until no update can be
+    missing, and then for one that should not come.
     """
     came(lambda: _count(plant, threshold)[0] >= expected, within=_PATIENCE_SECONDS)
     time.sleep(_QUIET_SECONDS)
@@ -150,10 +151,11 @@ def count(plant: Plant, *, expected: int, threshold: int) -> tuple[int, int, int
 def _count(plant: Plant, threshold: int) -> tuple[int, int, int]:
     query = """
         SELECT count(DISTINCT model_update_id), count(DISTINCT model_update_id) FILTER (WHERE users = %s AND rows = %s),
-          (SELECT count(*) FROM user_feedback WHERE counted_in_update_id IS NULL)
+          (SELECT count(*) FROM user_feedback WHERE counted_in_update_id IS NULL AND superseded_at IS NULL)
         FROM (
           SELECT u.id AS model_update_id, count(f.id) AS rows, count(DISTINCT f.user_ref) AS users
-          FROM model_update u LEFT JOIN user_feedback f ON f.counted_in_update_id = u.id GROUP BY u.id
+          FROM model_update u LEFT JOIN user_feedback f ON f.counted_in_update_id = u.id AND f.superseded_at IS NULL
+          GROUP BY u.id
         ) AS counted
     """
     with plant.connect() as connection:
