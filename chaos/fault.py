@@ -7,8 +7,8 @@ processes is here, what happens to those that they stand on is in `outage` and `
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from random import Random
 
@@ -49,10 +49,16 @@ def kill(kind: str, plant: Plant, random: Random) -> None:
     Raises:
         Missed: it was dead already.
     """
+    with _living(kind, plant, random) as post:
+        post.send(signal.SIGKILL)
+
+
+@contextmanager
+def _living(kind: str, plant: Plant, random: Random) -> Iterator[Post]:
     with plant.one_of(kind, random) as post:
         if not came(lambda: post.is_alive, within=_POINT_PATIENCE_SECONDS):
             raise Missed
-        post.send(signal.SIGKILL)
+        yield post
 
 
 def freeze(kind: str, plant: Plant, random: Random) -> None:
@@ -109,9 +115,7 @@ def drain(kind: str, plant: Plant, random: Random) -> None:
     Raises:
         Missed: it was dead already, or did not go.
     """
-    with plant.one_of(kind, random) as post:
-        if not came(lambda: post.is_alive, within=_POINT_PATIENCE_SECONDS):
-            raise Missed
+    with _living(kind, plant, random) as post:
         pid = post.pid
         post.send(signal.SIGTERM)
         if not came(lambda: post.pid != pid or not post.is_alive, within=_DRAIN_SECONDS):

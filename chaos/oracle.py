@@ -15,7 +15,7 @@ from chaos.poison import ENDS
 from chaos.transition import Transition, cancels, read
 from core.domain.dataset import DatasetStatus
 from core.domain.errors import NotFound
-from core.domain.job import TERMINAL, TRANSITIONS, JobStatus
+from core.domain.job import POISONED, TERMINAL, TRANSITIONS, JobStatus
 from core.infra.object_store import ObjectStore
 
 Row = dict[str, Any]
@@ -50,7 +50,6 @@ LOST, DUPLICATED, STALE, CHANGED, INCOMPLETE, CROSSED, SPARED, FAILED, CHARGED, 
 
 _OF_A_LOST_JOB = ("kind", "status", "cancel_requested", "claim_epoch", "crash_count", "interrupt_count", "run_after")
 _OF_CLIENTS = ("generation", "training")
-_POISONED = "poisoned"
 _DEAF_AFTER = timedelta(seconds=15)  # a heartbeat, a step, and a put to a store that is silent
 _IMAGES = """
     SELECT dataset_image.object_key, dataset_image.sha256
@@ -70,7 +69,7 @@ class Findings:
     @property
     def blamed(self) -> int:
         """Innocent jobs that were taken for poison: their workers were killed by us, again and again."""
-        return sum(job["error_code"] == _POISONED and job["plan"].get("prompt") not in ENDS for job in self.jobs)
+        return sum(job["error_code"] == POISONED and job["plan"].get("prompt") not in ENDS for job in self.jobs)
 
     def count(self) -> dict[str, int]:
         """How often each promise was broken; zeros too."""
@@ -195,7 +194,7 @@ def _of_ends(jobs: Sequence[Row]) -> Iterator[Broken]:
         code, meant = job["error_code"], ENDS.get(job["plan"].get("prompt"))
         if meant and code != meant:
             yield Broken(SPARED, f"{job['id']} is {job['status']} ({code}), and should have failed as {meant}")
-        elif not meant and job["status"] in (JobStatus.FAILED, JobStatus.EXPIRED) and code != _POISONED:
+        elif not meant and job["status"] in (JobStatus.FAILED, JobStatus.EXPIRED) and code != POISONED:
             yield Broken(FAILED, f"{job['id']}: {code}, {job['error_message']}")
         if not meant and job["attempt"] > 0:
             yield Broken(CHARGED, f"{job['id']}: {job['attempt']} attempts; it is {job['status']}")

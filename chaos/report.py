@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -169,6 +169,11 @@ def lines_of(report: Report) -> Iterator[str]:
 
 def write(report: Report, path: Path) -> None:
     """`path`.json and `path`.md."""
+    keep(path, figures=vars(report), lines=lines_of(report))
+
+
+def keep(path: Path, *, figures: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """`path`.json and `path`.md of any run."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(vars(report), indent=1) + "\n")
-    path.with_suffix(".md").write_text("\n".join(lines_of(report)) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")

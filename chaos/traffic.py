@@ -24,6 +24,7 @@ from cli.client import TERMINAL
 PATIENCE_SECONDS = 300.0
 TRY_SECONDS = 15.0
 _PAUSE_SECONDS = (0.1, 0.5)
+_WATCH_SECONDS = (0.3, 0.8)
 _CANCELED, _WATCHED, _DOUBLED, _UPLOADED = 0.4, 0.2, 0.1, 0.1
 _CANCEL_WITHIN_SECONDS = 1.5  # about as long as a job is open on an idle machine
 _LONG = 40  # steps: a job that is long enough to be cancelled at work
@@ -160,26 +161,30 @@ class Traffic:
             self._journal.write(event="canceled", job_id=job_id, status=job["status"])
 
     def _await_start(self, job_id: str, random: Random) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline and not self._given_up.is_set():
-            job = self._call("GET", f"/api/jobs/{job_id}", random)
-            if job is None or job["status"] != "queued":
+        for job in self._looks(job_id, random, pause=_PAUSE_SECONDS):
+            if job["status"] != "queued":
                 return
-            time.sleep(random.uniform(*_PAUSE_SECONDS))
 
     def _watch(self, job_id: str, random: Random) -> None:
         """Look until the job has ended, and some times more: what ended stays as it is."""
         ended, looks = None, 0
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while looks < 3 and time.monotonic() < deadline and not self._given_up.is_set():
-            job = self._call("GET", f"/api/jobs/{job_id}", random)
-            if job is None:
-                return
+        for job in self._looks(job_id, random, pause=_WATCH_SECONDS):
             if ended is not None and job["status"] != ended:
                 self._journal.write(event="violation", what=f"{job_id} was {ended}, then {job['status']}")
             if job["status"] in TERMINAL:
                 ended, looks = job["status"], looks + 1
-            time.sleep(random.uniform(0.3, 0.8))
+            if looks == 3:
+                return
+
+    def _looks(self, job_id: str, random: Random, *, pause: tuple[float, float]) -> Iterator[dict[str, Any]]:
+        """The job as it is, again and again, for as long as clients are patient."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and not self._given_up.is_set():
+            job = self._call("GET", f"/api/jobs/{job_id}", random)
+            if job is None:
+                return
+            yield job
+            time.sleep(random.uniform(*pause))
 
     def _call(self, method: str, path: str, random: Random, **content: Any) -> dict[str, Any] | None:
         """What was answered; None where it was a refusal, or, which is a violation, where there never was an answer."""

@@ -7,7 +7,6 @@ after the other, each by SIGTERM. After that processes are stopped and started a
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from chaos.old_version import work_tree
 from chaos.oracle import examine
 from chaos.patience import came
 from chaos.plant import Plant, Post
+from chaos.report import keep
 from chaos.run import calm
 from chaos.traffic import Load, Traffic
 from cli.client import Client
@@ -182,9 +182,7 @@ def main(given: Sequence[str] | None = None) -> None:
         outcome = judge(upgrade, seed=seed)
     print("\n".join(outcome.lines()))
     if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.with_suffix(".json").write_text(json.dumps(vars(outcome), indent=1) + "\n")
-        asked.out.with_suffix(".md").write_text("\n".join(outcome.lines()) + "\n")
+        keep(asked.out, figures=vars(outcome), lines=outcome.lines())
     sys.exit(0 if outcome.is_fine else 1)
 
 

@@ -50,8 +50,7 @@ def sweep(session: Session, *, stall_seconds: float) -> int:
             _end(job, JobStatus.CANCELED)
         else:
             _take_back(session, job)
-        ended = {"status": job.status, "code": job.error_code}
-        _log.info("swept", job_id=str(job.id), **ended, crash_count=job.crash_count)
+        _log.info("swept", job_id=str(job.id), status=job.status, code=job.error_code, crash_count=job.crash_count)
     return len(found)
 
 
