@@ -43,17 +43,17 @@ _SERVERS = {
 }
 
 
+def said_by(program: str, *arguments: str, form: str) -> str:
+    """What a process of its own logs."""
+    command = [sys.executable, "-c", program, *arguments]
+    environment = _SERVERS | {"LOG_FORMAT": form}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_stack_holds_no_values(form: str) -> None:
     key, prompt = make_key(), "a sesquipedalian star"
-    said = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, key, prompt],
-        env=_SERVERS | {"LOG_FORMAT": form},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = said_by(_PROGRAM, key, prompt, form=form)
     assert "failed as well" in said
     assert said.count("in answer") == 2, "both stacks are there"
     assert [secret for secret in (key, prompt) if secret in said] == []
@@ -98,14 +98,7 @@ try:
 except OSError:
     structlog.get_logger().exception("failed as well")
 """
-    said = subprocess.run(
-        [sys.executable, "-c", program, f"{URL}?{SIGNATURE}"],
-        env=_SERVERS | {"LOG_FORMAT": form},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = said_by(program, f"{URL}?{SIGNATURE}", form=form)
     assert said.count(f"{URL}?") == 3
     assert "c2VjcmV0" not in said
     if form == "json":
