@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from api import problem
 from api.body import Bodies
@@ -63,9 +64,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     problem.install(app)
-    app.add_middleware(Frame, metrics=HttpMetrics(runtime.registry), bodies=Bodies(settings), ending=runtime.ending)
+    metrics = HttpMetrics(runtime.registry)
+    app.add_middleware(Frame, metrics=metrics, bodies=Bodies(settings), ending=runtime.ending)
     for room in _ROUTES:
         app.include_router(room.router)
+        served = [route for route in room.router.routes if isinstance(route, APIRoute)]
+        metrics.expect((method, route.path) for route in served for method in route.methods or ())
     return app
 
 

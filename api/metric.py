@@ -1,6 +1,6 @@
 """What Prometheus may ask: requests of this process, and the state of the whole system."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -16,6 +16,9 @@ from core.services import census
 from core.services.census import Census, LiveWorker
 
 _METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+_WATCHED = (408, 429, 500, 503)
+"""Statuses that operators hear of by their rate, which needs a zero before the first."""
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -31,6 +34,12 @@ class HttpMetrics:
         self._seconds = Histogram(
             "lorikeet_http_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=registry
         )
+
+    def expect(self, operations: Iterable[tuple[str, str]]) -> None:
+        """Show that each of these methods and routes went wrong not once so far."""
+        for method, route in operations:
+            for status in _WATCHED:
+                self._requests.labels(method, route, status)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Note one request; status 0 is one that broke off."""
@@ -71,7 +80,9 @@ def _work(count: Census) -> Iterator[Metric]:
     overdue = GaugeMetricFamily(
         "lorikeet_jobs_overdue_seconds", "How long the lease or deadline is over that was first."
     )
-    workers = GaugeMetricFamily("lorikeet_workers_alive", "Worker processes seen lately.", labels=["kind"])
+    workers = GaugeMetricFamily(
+        "lorikeet_workers_alive", "Workers, and upkeep, that were seen lately.", labels=["kind"]
+    )
     for (kind, status), number in count.jobs.items():
         jobs.add_metric([kind, status], number)
     for (kind, code), number in count.failed.items():

@@ -86,6 +86,16 @@ def worker_alive() -> None:
             raise Refusal(f"No worker of {platform.node()} has said lately that it lives.")
 
 
+@app.command("upkeep-alive")
+def upkeep_alive() -> None:
+    """Exit code 0 where upkeep of this host has got through a round lately, 1 elsewhere."""
+    from core.services import upkeep
+
+    with _opened() as (_, database), database.transaction() as session:
+        if not upkeep.lives_on(session, host=platform.node()):
+            raise Refusal(f"No upkeep of {platform.node()} has got through a round lately.")
+
+
 @app.command()
 def adapters() -> None:
     """Show what each live worker holds in memory: its base models, its adapters by tier, how often they were there."""

@@ -33,6 +33,7 @@ from core.infra.table import (
     TrainingMetricRow,
     Transition,
     UpdatePolicyRow,
+    UpkeepPresence,
     UserFeedback,
     WebhookDelivery,
     WebhookSecret,
@@ -161,6 +162,7 @@ def _add_leaves(session: Session, job: Job, dataset: Dataset, feedback: UserFeed
                 tenant_id=job.tenant_id, job_id=job.id, event="start", host="example.com", next_at=sa.func.now()
             ),
             WorkerPresence(id=f"worker:{job.id}", kind=WorkerKind.TRAINING, slots=1),
+            UpkeepPresence(id=f"upkeep:{job.id}"),
             WorkRate(base_model_id=job.base_model_id, kind=JobKind.TRAINING, seconds_per_unit=1.0),
             Checkpoint(job_id=job.id, step=1, claim_epoch=1, object_prefix="checkpoint", manifest_sha256=DIGEST),
             TrainingMetricRow(job_id=job.id, step=1, loss=1.0, learning_rate=1.0, gradient_norm=1.0),

@@ -8,7 +8,7 @@ import structlog
 from core.infra.settings import load_settings
 from core.infra.telemetry import configure_logging
 from core.infra.webhook_sender import WebhookSender
-from worker.handler.upkeep import Housekeeping, tick
+from worker.handler.upkeep import Housekeeping, end, tick
 from worker.handler.webhook import Postman
 from worker.runtime import build_runtime
 
@@ -31,6 +31,7 @@ def main() -> None:
     while not stopped.wait(settings.sweep_seconds):
         tick(runtime, count=count)
         count += 1
+    end(runtime)
     postman.stop()
     runtime.close()
 

@@ -10,8 +10,12 @@ from sqlalchemy.orm import Session
 from core.domain.holding import Holding, read_holding
 from core.domain.job import ALIVE_SECONDS, POISONED, JobKind, JobStatus, WorkerKind
 from core.infra.repository import job as jobs
+from core.infra.repository import upkeep as upkeeps
 from core.infra.repository import webhook as deliveries
 from core.infra.repository import worker as workers
+
+UPKEEP = "upkeep"
+"""What its processes are counted as beside those of `WorkerKind`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class LiveWorker:
 
 @dataclass(frozen=True)
 class Census:
-    """Jobs by (kind, status), jobs that wait by kind, live worker processes by kind; kinds without any are zero.
+    """Jobs by (kind, status), jobs that wait by kind, live processes by kind; kinds without any are zero.
 
     `failed` are those with an error by (kind, its code); who is watched for, the poisoned, are there with zero, too.
     For `jobs_overdue` seconds the lease or deadline is over that was over first. `live` are these processes.
@@ -38,7 +42,7 @@ class Census:
     queued: Mapping[JobKind, int]
     failed: Mapping[tuple[JobKind, str], int]
     jobs_overdue: float
-    workers: Mapping[WorkerKind, int]
+    workers: Mapping[str, int]
     live: Sequence[LiveWorker]
     webhooks: Mapping[str, int]
     webhook_overdue: float
@@ -59,7 +63,8 @@ def take(session: Session) -> Census:
         queued={kind: counted[kind, JobStatus.QUEUED] for kind in JobKind},
         failed=failed,
         jobs_overdue=jobs.overdue_seconds(session),
-        workers={kind: alive[kind] for kind in WorkerKind},
+        workers={kind: alive[kind] for kind in WorkerKind}
+        | {UPKEEP: upkeeps.count_alive(session, seen_within_seconds=ALIVE_SECONDS)},
         live=live,
         webhooks=dict.fromkeys(deliveries.OUTCOMES, 0) | deliveries.count_by_outcome(session),
         webhook_overdue=deliveries.overdue_seconds(session),

@@ -27,6 +27,7 @@ from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
 from core.infra.repository import limit as limits
 from core.infra.repository import model_update as updates
+from core.infra.repository import upkeep as upkeeps
 from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
 from core.infra.table import Job, StableDiffusion
@@ -35,6 +36,21 @@ from core.services.removal import delete_after_commit, delete_all
 
 _log = structlog.get_logger()
 _BATCH, _OLD_BATCH = 200, 1000
+
+
+def say_alive(session: Session, *, upkeep_id: str) -> None:
+    """Let operators know that this upkeep got through a round."""
+    upkeeps.say_alive(session, upkeep_id=upkeep_id)
+
+
+def say_gone(session: Session, *, upkeep_id: str) -> None:
+    """The upkeep ends on purpose."""
+    upkeeps.say_gone(session, upkeep_id=upkeep_id)
+
+
+def lives_on(session: Session, *, host: str) -> bool:
+    """Whether an upkeep of that host got through a round lately."""
+    return upkeeps.lives_on(session, host=host, seen_within_seconds=ALIVE_SECONDS)
 
 
 def sweep(session: Session, *, stall_seconds: float) -> int:
@@ -102,9 +118,10 @@ def _ring_for(
 
 
 def forget(session: Session) -> None:
-    """Drop what nobody needs: idempotency keys after a day, workers not seen for an hour, usage after five weeks."""
+    """Drop what nobody needs: idempotency keys after a day, processes not seen for an hour, usage after five weeks."""
     jobs.forget_idempotency_keys(session, older_than=timedelta(hours=24))
     workers.forget_gone(session, unseen_for_seconds=3600)
+    upkeeps.forget_gone(session, unseen_for_seconds=3600)
     limits.forget_usage(session)
 
 

@@ -44,6 +44,12 @@ def tick(runtime: Runtime, *, count: int) -> None:
     _look_at_rollouts(runtime, with_work=count % _SELDOM == 0)
     if count % _SELDOM == 0:
         _attempt(runtime, upkeep.forget)
+    _attempt(runtime, partial(upkeep.say_alive, upkeep_id=runtime.worker_id))
+
+
+def end(runtime: Runtime) -> None:
+    """There will be no further round."""
+    _attempt(runtime, partial(upkeep.say_gone, upkeep_id=runtime.worker_id))
 
 
 class Housekeeping:

@@ -11,7 +11,7 @@ from core.infra.table.adapter import Adapter
 from core.infra.table.base import Base
 from core.infra.table.dataset import Dataset, DatasetImage
 from core.infra.table.feedback import ModelUpdate, TrainingData, TrainingExclusion, UpdatePolicyRow, UserFeedback
-from core.infra.table.job import Artifact, Job, WorkerPresence, WorkRate
+from core.infra.table.job import Artifact, Job, UpkeepPresence, WorkerPresence, WorkRate
 from core.infra.table.rollout import Rollout, Transition
 from core.infra.table.stable_diffusion import StableDiffusion
 from core.infra.table.tenant import ApiKey, GpuUsage, LineTurn, Tenant, TenantLimit
@@ -39,6 +39,7 @@ __all__ = [
     "TrainingMetricRow",
     "Transition",
     "UpdatePolicyRow",
+    "UpkeepPresence",
     "UserFeedback",
     "WebhookDelivery",
     "WebhookSecret",

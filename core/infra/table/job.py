@@ -158,6 +158,16 @@ class WorkerPresence(Base):
     seen_at: Mapped[CreatedAt]
 
 
+class UpkeepPresence(Base):
+    """An upkeep process, and when it last got through a round."""
+
+    __tablename__ = "upkeep_presence"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    started_at: Mapped[CreatedAt]
+    seen_at: Mapped[CreatedAt]
+
+
 class WorkRate(Base):
     """Seconds per unit of work that jobs of a kind took lately on a base model (a moving average)."""
 

@@ -124,6 +124,8 @@ def test_prometheus_sees_requests_jobs_and_workers(tenant: Tenancy) -> None:
         'lorikeet_queue_length{kind="training"} 0.0',
         'lorikeet_workers_alive{kind="generation"} 1.0',
         'lorikeet_workers_alive{kind="training"} 0.0',
+        'lorikeet_workers_alive{kind="upkeep"} 0.0',
+        'lorikeet_http_requests_total{method="POST",route="/api/generate",status="500"} 0.0',
         'lorikeet_jobs_failed{code="poisoned",kind="training"} 0.0',
         "lorikeet_jobs_overdue_seconds 0.0",
         "lorikeet_queue_up 1.0",

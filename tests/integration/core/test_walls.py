@@ -12,7 +12,7 @@ from core.infra.settings import Settings
 from core.infra.table import Adapter, Artifact, Base, Job, StableDiffusion
 from tests.row_of_each_table import insert_a_row_of_each_table
 
-CLOSED = {"tenant", "api_key"}
+CLOSED = {"tenant", "api_key", "upkeep_presence"}
 """What no tenant's transaction may even read."""
 
 OPEN = {"work_rate", "worker_presence"}

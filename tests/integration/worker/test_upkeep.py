@@ -1,5 +1,6 @@
 """The clockwork keeps the loop turning, whatever was missed or broke off."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -12,9 +13,9 @@ from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from core.infra.table import ModelUpdate
 from core.infra.task_queue import TaskQueue
-from core.services import model_update, upkeep
+from core.services import census, model_update, upkeep
 from tests.learning_bench import LearningBench
-from worker.handler.upkeep import _BUCKET_SECONDS, _PART_SECONDS, _TIDY_SECONDS, Housekeeping, tick
+from worker.handler.upkeep import _BUCKET_SECONDS, _PART_SECONDS, _TIDY_SECONDS, Housekeeping, end, tick
 from worker.runtime import Runtime
 
 
@@ -151,3 +152,31 @@ def test_one_broken_policy_does_not_stop_the_others(clock: Clock, monkeypatch: p
     monkeypatch.setattr(model_update, "consider", consider)
     clock.tick()
     assert set(looked) == {clock.loop.tenant_id, other.tenant_id}
+
+
+def test_who_gets_through_a_round_is_alive_until_it_ends_or_is_not_seen_for_long(clock: Clock) -> None:
+    def alive() -> tuple[int, bool]:
+        with clock.loop.database.transaction() as session:
+            return census.take(session).workers["upkeep"], upkeep.lives_on(session, host="here")
+
+    def age(interval: str) -> None:
+        with clock.loop.database.transaction() as session:
+            session.execute(text(f"UPDATE upkeep_presence SET seen_at = now() - interval '{interval}'"))
+
+    clock.runtime = dataclasses.replace(clock.runtime, worker_id="here:1:ab")
+    assert alive() == (0, False)
+    clock.tick()
+    assert alive() == (1, True)
+    age("31 seconds")
+    assert alive() == (0, False)
+    clock.tick()
+    assert alive() == (1, True)
+    end(clock.runtime)
+    assert alive() == (0, False)
+    assert clock.count("upkeep_presence", "true") == 0
+    tick(dataclasses.replace(clock.runtime, worker_id="there:1:cd"), count=1)
+    assert alive() == (1, False)
+    age("61 minutes")
+    clock.counts = itertools.count()
+    clock.tick()
+    assert clock.count("upkeep_presence", "id LIKE 'there:%'") == 0
