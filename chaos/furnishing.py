@@ -39,7 +39,9 @@ _POLICY: dict[str, Any] = {
     },
     "rollout": {"canary_share": 0.5},
 }
-"""A single opinion starts an update, and whatever it made waits for somebody to approve it."""
+"""Whatever an update made waits for somebody to approve it."""
+
+_SPARES = 3
 
 _NEWEST = "ORDER BY created_at DESC LIMIT 30"
 _IDS = {
@@ -53,10 +55,11 @@ _IDS = {
     "model_id": f"SELECT id FROM stable_diffusion WHERE status = 'ready' {_NEWEST}",
     "feedback_id": f"SELECT id FROM user_feedback {_NEWEST}",
     "update_id": f"SELECT id FROM model_update {_NEWEST}",
+    "waiting_update_id": "SELECT id FROM model_update WHERE status = 'awaiting_approval'",
     "ended_update_id": "SELECT id FROM model_update WHERE completed_at IS NOT NULL UNION SELECT gen_random_uuid()",
 }
 
-_SELDOM, _OFTEN, _MOSTLY = 0.1, 0.7, 0.9
+_OFTEN, _MOSTLY = 0.7, 0.9
 _PLACES = {
     **{f"path.{name}": name for name in _IDS},
     "path.artifact_id": "image_id",
@@ -80,11 +83,13 @@ _OWN = {
         },
     ),
     "POST /api/adapters": (_MOSTLY, {"body.name": "name"}),
+    "DELETE /api/adapters/{adapter_id}": (_MOSTLY, {"path.adapter_id": "spare_id"}),
     "POST /api/jobs/{job_id}/cancel": (_OFTEN, {"path.job_id": "ended_job_id"}),
     "POST /api/model-updates/{update_id}/cancel": (_OFTEN, {"path.update_id": "ended_update_id"}),
-    "POST /api/model-updates/{update_id}/reject": (_SELDOM, {"path.update_id": "update_id"}),
+    "POST /api/model-updates/{update_id}/approve": (_MOSTLY, {"path.update_id": "waiting_update_id"}),
+    "POST /api/model-updates/{update_id}/reject": (_OFTEN, {"path.update_id": "waiting_update_id"}),
 }
-"""What fits only with what is beside it; and an update is left in peace until somebody can approve it."""
+"""What fits only with what is beside it; and an update is left in peace until it waits for somebody."""
 
 
 def begin(plant: Plant) -> None:
@@ -102,18 +107,29 @@ def begin(plant: Plant) -> None:
     came(lambda: _ids(plant, _IDS["delivery_id"]), within=_PATIENCE_SECONDS)
 
 
-def furnish(plant: Plant) -> Path:
-    """What may have gone since, once more, and nobody before it in line; the configuration."""
+def furnish(plant: Plant, *, number: int) -> Path:
+    """What may have gone since, once more, and nobody before it in line; the configuration of a round.
+
+    In every second one no update is in flight, and somebody may start one. In the others a single opinion starts one;
+    all but the first wait until there is one to approve.
+    """
+    starts_updates = number % 2 == 0
     with closing(Client(plant.apis[0], plant.key)) as client:
         for job_id in _ids(plant, "SELECT id FROM job WHERE completed_at IS NULL AND kind <> 'model_update'"):
             client.cancel(job_id)
         [model_id] = _ids(plant, _IDS["model_id"])
-        client.set_policy(model_id, _POLICY)
+        client.set_policy(model_id, _POLICY | {"enabled": starts_updates})
+        if not starts_updates:
+            for update_id in _ids(plant, "SELECT id FROM model_update WHERE completed_at IS NULL"):
+                client.cancel_update(update_id)
         for number, image_id in enumerate(_ids(plant, _IDS["image_id"])):
             client.say({"kind": "thumb", "image_id": image_id, "liked": number % 2 == 0, "user_ref": f"user-{number}"})
+        if starts_updates and number > 0:
+            came(lambda: _ids(plant, _IDS["waiting_update_id"]), within=_PATIENCE_SECONDS)
         client.fine_tune(make_lesson(client, steps=10))
     known: dict[str, Sequence[str | int]] = {name: _ids(plant, query) for name, query in _IDS.items()}
     known |= _open_upload(plant) | {"source": [f"s3://{plant.direct.s3_bucket}/models/none"], "name": ["circles"]}
+    known |= {"spare_id": [_import_spare(plant) for _ in range(_SPARES)]}
     path = plant.data / "schemathesis.toml"
     path.write_text("\n".join(_configuration(known)))
     return path
@@ -122,6 +138,14 @@ def furnish(plant: Plant) -> Path:
 def _ids(plant: Plant, query: str) -> list[str]:
     with plant.connect() as connection:
         return [str(found) for (found,) in connection.execute(query)]
+
+
+def _import_spare(plant: Plant) -> str:
+    """An adapter that no picture was made with, so that it may be deleted."""
+    with (plant.data / "sample/adapter").open("rb") as weights:
+        form: dict[str, Any] = {"data": {"name": "spare"}, "files": {"file": ("spare.safetensors", weights)}}
+        answer = httpx.post(f"{plant.apis[0]}/api/adapters", **form, headers=_headers(plant), trust_env=False)
+    return str(answer.raise_for_status().json()["id"])
 
 
 def _open_upload(plant: Plant) -> dict[str, Sequence[str | int]]:

@@ -71,8 +71,9 @@ def fuzz(plant: Plant, *, requests: int, round_seconds: int, seed: int) -> tuple
     begin(plant)
     _put_last(plant)
     tally = Tally({})
-    for seeds in (range(first, first + SIDE_BY_SIDE) for first in count(seed, SIDE_BY_SIDE)):
-        configuration = furnish(plant)
+    for number in count():
+        seeds = range(seed + number * SIDE_BY_SIDE, seed + (number + 1) * SIDE_BY_SIDE)
+        configuration = furnish(plant, number=number)
         print(f"{tally.requests} requests so far; --seed {seeds[0]}", flush=True)
         before = take(plant.apis[0])
         found = ask(plant, configuration, seconds=round_seconds, seeds=seeds)
