@@ -1,10 +1,11 @@
 """Objects that no row names: what killed runs, requests that broke off, and removed jobs left in the store."""
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -26,6 +27,11 @@ class Swept:
 
     last_key: str | None
     removed: Sequence[str]
+
+
+def anywhere() -> str:
+    """A place in the bucket to begin at: who began at its beginning each time might never come to its end."""
+    return f"{random.choice(_OURS)}/{uuid4()}"
 
 
 def sweep_orphans(

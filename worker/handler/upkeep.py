@@ -17,7 +17,7 @@ from core.services import live_test, upkeep
 from core.services import model as models
 from core.services import model_update as updates
 from core.services.clean_retrain import awaited, retrain_clean
-from core.services.orphan import sweep_orphans
+from core.services.orphan import anywhere, sweep_orphans
 from core.services.settlement import reconcile
 from worker.runtime import Runtime
 
@@ -56,12 +56,13 @@ class Housekeeping:
     """Removes files: of what was taken back, of what is old, and of nobody.
 
     In a thread of its own: a store is slow to delete, and the clockwork must not wait for it. What is old goes as fast
-    as that is. The bucket is gone through part by part, with rests, and from its beginning again a day after its end.
+    as that is. The bucket is gone through part by part, with rests: from anywhere to its end, since this may not live
+    for as long as the whole takes, then from its beginning, and from there again a day after its end.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._after = ""
+        self._after, self._is_whole = anywhere(), False
 
     def start(self, stopped: threading.Event) -> None:
         """Tidy, and look at a part of the bucket, whenever it is time, until `stopped`."""
@@ -99,7 +100,10 @@ class Housekeeping:
                 _log.error("orphans_kept", error=refusal.message)
                 return _BUCKET_SECONDS
             self._after = swept.last_key or ""
-            return _BUCKET_SECONDS if swept.last_key is None else _PART_SECONDS
+            if swept.last_key is not None:
+                return _PART_SECONDS
+            was_whole, self._is_whole = self._is_whole, True
+            return _BUCKET_SECONDS if was_whole else _PART_SECONDS
         return _TIDY_SECONDS
 
 

@@ -13,7 +13,7 @@ from core.domain.job import JobKind
 from core.infra.object_store import ObjectStore
 from core.infra.table import Adapter, Checkpoint, Dataset, DatasetImage, ModelUpdate
 from core.services import orphan
-from core.services.orphan import _remove_if_old, sweep_orphans
+from core.services.orphan import _remove_if_old, anywhere, sweep_orphans
 from tests.job_bench import IMAGE, JobBench
 from tests.row_of_each_table import DIGEST
 
@@ -177,6 +177,15 @@ def test_a_walk_in_small_parts_sees_everything(bench: JobBench, shelf: ObjectSto
     put(shelf, *keys, "models/mine")
     assert swept(bench, shelf, limit=2) == keys
     assert left(shelf) == {"models/mine"}
+
+
+def test_a_walk_may_begin_anywhere_among_what_is_ours(bench: JobBench, shelf: ObjectStore) -> None:
+    assert {anywhere().partition("/")[0] for _ in range(100)} == {"dataset", "job", "tenant"}
+    low, high = (object_key.output(job_id=UUID(int=number), claim_epoch=1, name="0.png") for number in (1, 3))
+    put(shelf, low, high)
+    after = f"job/{UUID(int=2)}"  # which is no object
+    assert sweep_orphans(bench.database, shelf, after=after, older_than=NOW).removed == [high]
+    assert left(shelf) == {low}
 
 
 def test_a_bucket_of_another_database_is_left_alone(bench: JobBench, shelf: ObjectStore) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
@@ -9,12 +10,13 @@ from sqlalchemy import text
 from core.domain.evaluation import Decision
 from core.domain.job import MAX_CRASHES, JobStatus
 from core.infra.database import Database
-from core.infra.object_store import ObjectStore
+from core.infra.object_store import ObjectStore, StoredObject
 from core.infra.settings import Settings
 from core.infra.table import ModelUpdate
 from core.infra.task_queue import TaskQueue
 from core.services import census, model_update, upkeep
 from tests.learning_bench import LearningBench
+from worker.handler import upkeep as handler
 from worker.handler.upkeep import _BUCKET_SECONDS, _PART_SECONDS, _TIDY_SECONDS, Housekeeping, end, tick
 from worker.runtime import Runtime
 
@@ -131,12 +133,34 @@ def test_the_housekeeping_goes_on_at_once_while_there_is_more_that_is_old(
 
 def test_the_housekeeping_goes_through_the_bucket_part_by_part(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     housekeeping, store = Housekeeping(clock.runtime), clock.runtime.store
+    assert housekeeping.look() == _PART_SECONDS, "who knows what lies before the place where it began"
     assert housekeeping.look() == _BUCKET_SECONDS, "it is empty"
     store.put("job/x", b"x", content_type="x")
     assert [housekeeping.look(), housekeeping.look()] == [_PART_SECONDS, _BUCKET_SECONDS]
     closed = clock.runtime.settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
     clock.runtime.store = ObjectStore(closed)
     assert housekeeping.look() == _TIDY_SECONDS, "the store is away"
+
+
+def test_the_housekeeping_begins_anywhere_and_goes_on_at_the_beginning(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what lies at the end of a large bucket would stay where upkeep is often started again."""
+    seen: list[str] = []
+
+    def page(*, after: str, limit: int) -> Sequence[StoredObject]:
+        found = ObjectStore.page(clock.runtime.store, after=after, limit=1)
+        seen.extend(each.key for each in found)
+        return found
+
+    for key in ("dataset/x", "job/1", "job/3", "tenant/x"):
+        clock.runtime.store.put(key, b"x", content_type="x")
+    monkeypatch.setattr(clock.runtime.store, "page", page)
+    monkeypatch.setattr(handler, "anywhere", lambda: "job/2")
+    housekeeping = Housekeeping(clock.runtime)
+    while housekeeping.look() == _PART_SECONDS:
+        pass
+    assert seen == ["job/3", "tenant/x", "dataset/x", "job/1", "job/3", "tenant/x"]
 
 
 def test_one_broken_policy_does_not_stop_the_others(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
