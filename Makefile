@@ -74,7 +74,7 @@ bench: install  ## measure what the project claims, one command per claim
 		echo "== $$name"; .venv/bin/python -m bench.$$name || exit 1; done
 	@.venv/bin/python -m bench.page
 
-migrate: install  ## bring the database of DATABASE_URL to the newest schema
+migrate: install  ## bring the database of DATABASE_URL (the environment's, or .env's) to the newest schema
 	@.venv/bin/python -m alembic upgrade head
 
 compose-test: install  ## build and run the containers for real (needs root, Debian and a Docker engine)

@@ -1,14 +1,22 @@
 """Runs the migrations, one process at a time, and never waits long for a lock."""
 
-import os
-
 from alembic import context
+from pydantic_settings import BaseSettings
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Connection
 
+from core.infra.settings import Settings
 from core.infra.table import Base
 
 MIGRATION_LOCK = 0x10121  # any number, the same for every process that migrates
+
+
+class Address(BaseSettings):
+    """The one setting that is needed here, read as every process reads it."""
+
+    model_config = Settings.model_config
+
+    database_url: str | None = None
 
 
 def run(connection: Connection) -> None:
@@ -29,8 +37,8 @@ def run(connection: Connection) -> None:
 
 
 def database_url() -> str:
-    """The URL given by a caller from Python, or the environment's DATABASE_URL."""
-    url = context.config.attributes.get("database_url") or os.environ.get("DATABASE_URL")
+    """The URL given by a caller from Python, or DATABASE_URL of the environment or of `.env`."""
+    url = context.config.attributes.get("database_url") or Address().database_url
     if not url:
         raise SystemExit(
             "DATABASE_URL is not set: give the Postgres to migrate, as postgresql://user:password@host/name"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -135,6 +136,17 @@ def test_two_processes_may_migrate_at_once(url: str) -> None:
         assert [process.wait(PATIENCE_SECONDS) for process in both] == [0, 0]
         version = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     assert version == [(head_of(config_of(url)),)]
+
+
+def test_the_database_is_the_one_of_the_settings(url: str, tmp_path: Path) -> None:
+    """Which may stand in `.env` alone."""
+    (tmp_path / ".env").write_text(f"DATABASE_URL={url}\nPORT=5001\n")
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    arguments = [sys.executable, "-m", "alembic", "--config", str(ROOT / "pyproject.toml")]
+    subprocess.run(
+        [*arguments, "upgrade", "head"], cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, check=True
+    )
+    command.check(config_of(url))
 
 
 def await_waiting(connection: psycopg.Connection, processes: list[subprocess.Popen[bytes]]) -> None:
