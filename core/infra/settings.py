@@ -38,8 +38,16 @@ class Settings(BaseSettings):
     secret_key: SecretStr = Field(min_length=32, description="signs the URLs and tokens that the API hands out")
 
     # The API.
-    host: str = Field(default="127.0.0.1", description="address that the API listens on")
-    port: int = Field(default=5000, ge=1, le=65535, description="port that the API listens on")
+    host: str = Field(
+        default="127.0.0.1", description="address of the API that `lorikeet up` starts; else it is uvicorn's --host"
+    )
+    port: int = Field(
+        default=5000,
+        ge=1,
+        le=65535,
+        description="port of the API that `lorikeet up` starts, and where docker compose publishes its own; else it is "
+        "uvicorn's --port",
+    )
     public_url: str | None = Field(default=None, description="the API's address as clients reach it")
     default_model: str = Field(default="lorikeet-tiny", description="base model of a request that names none")
     url_lifetime_seconds: PositiveInt = Field(
@@ -84,7 +92,9 @@ class Settings(BaseSettings):
         description="seconds of estimated work one tenant may have waiting for the workers of a kind; inf for no limit",
     )
     max_gpu_seconds_per_day: PositiveFloat = Field(
-        default=inf, description="seconds that one tenant's jobs may run for within 24 hours; inf for no limit"
+        default=inf,
+        description="seconds that one tenant's jobs may run for within 24 hours, each in full where several share a "
+        "device; inf for no limit",
     )
     max_pixels: PositiveInt = Field(default=2048 * 2048, description="pixels of the largest image")
     model_sources: str = Field(
