@@ -29,6 +29,8 @@ _READY_SECONDS = 300.0
 _GLANCE_SECONDS = 0.1
 _WORKER_GROUP = 2  # after the servers
 _DRAIN_SECONDS = 30.0  # for the longest picture: one that is killed pays an attempt, and the fourth is poison
+_ANSWER_SECONDS = 1  # for requests that are under way once the API serves no more
+_CLOSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,14 @@ def _with_placeholders(given: Mapping[str, str], data: Path) -> dict[str, str]:
 
 def _programs(settings: Settings, environment: Mapping[str, str]) -> dict[str, Program]:
     """Our own processes, by name."""
-    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "1")
+    address = ("--host", settings.host, "--port", str(settings.port))
+    graceful = ("--timeout-graceful-shutdown", str(_ANSWER_SECONDS))
+    patience = {"api": settings.drain_seconds + _ANSWER_SECONDS + _CLOSE_SECONDS}
     commands = {
         "upkeep": ("worker.upkeep",),
         "worker-generation": ("worker.main", "generation"),
         "worker-training": ("worker.main", "training"),
-        "api": ("uvicorn", "api.main:create_app", "--factory", *address),
+        "api": ("uvicorn", "api.main:create_app", "--factory", *address, *graceful),
     }
     return {
         name: Program(
@@ -148,7 +152,7 @@ def _programs(settings: Settings, environment: Mapping[str, str]) -> dict[str, P
             log=settings.data_dir / "logs" / f"{name}.log",
             environment=environment,
             folder=ROOT,
-            patience_seconds=1.5 if name == "api" else _DRAIN_SECONDS,
+            patience_seconds=patience.get(name, _DRAIN_SECONDS),
         )
         for name, command in commands.items()
     }

@@ -1,5 +1,6 @@
 """The container files agree with the code, with the contract and with each other."""
 
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 OURS = {"stable_diffusion", "worker-generation", "worker-training", "upkeep", "migrate"}
 THEIRS = {"postgres", "redis", "s3"}
 OF_LIBRARIES = {"OMP_NUM_THREADS"}
+API: list[str] = json.loads((ROOT / "Dockerfile").read_text().rpartition("\nCMD ")[2])
+PAGE = (ROOT / "docs" / "operations.md").read_text()
 SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_PASSWORD", "SECRET_KEY"}
 
 
@@ -59,6 +62,22 @@ def test_the_environment_speaks_of_settings_that_exist(name: str) -> None:
     fields = Settings.model_fields
     assert given - OF_LIBRARIES <= {field.upper() for field in fields}
     assert {field.upper() for field, info in fields.items() if info.is_required()} <= given
+
+
+def test_the_port_outside_is_none_inside() -> None:
+    """Where .env has another one, `lorikeet submit` in a container would ask there."""
+    [port] = SERVICES["stable_diffusion"]["ports"]
+    assert all(SERVICES[name]["environment"]["PORT"] == port.rpartition(":")[2] for name in OURS)
+
+
+def test_the_page_starts_the_api_as_the_image_does() -> None:
+    assert f"`{' '.join(API)}`" in PAGE
+
+
+def test_the_api_gets_the_time_to_drain_that_the_page_promises() -> None:
+    [minutes] = re.findall(r"^(\d+)m$", SERVICES["stable_diffusion"]["stop_grace_period"])
+    [promised] = re.findall(r"`DRAIN_SECONDS` of at most (\d+)", PAGE)
+    assert int(promised) + int(API[-1]) < 60 * int(minutes)
 
 
 def test_postgres_logs_no_rows_and_no_statements() -> None:
