@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.exc import OperationalError
 
 from cli.environment import ROOT
@@ -147,6 +148,27 @@ def test_the_database_is_the_one_of_the_settings(url: str, tmp_path: Path) -> No
         [*arguments, "upgrade", "head"], cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, check=True
     )
     command.check(config_of(url))
+
+
+def test_the_schema_of_a_later_version_stays(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Or who goes back to the version before could not start it."""
+    config, engine = config_of(url), sa.create_engine(url)
+    command.upgrade(config, "head")
+    name(engine, "0999")
+    command.upgrade(config, "head")
+    assert "a later version" in caplog.text
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "0999"
+    name(engine, "somebody")
+    with pytest.raises(CommandError, match="somebody"):
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def name(engine: sa.Engine, revision: str) -> None:
+    """Let the database say that this was its last migration."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
 
 
 def await_waiting(connection: psycopg.Connection, processes: list[subprocess.Popen[bytes]]) -> None:
