@@ -81,5 +81,6 @@ def is_in_use(session: Session, adapter: Adapter) -> bool:
 
 
 def is_judged(session: Session, adapter: Adapter) -> bool:
-    """Whether feedback on its images exists."""
-    return bool(session.scalar(select(exists().where(UserFeedback.adapter_id == adapter.id))))
+    """Whether feedback on its images exists, for them or against them."""
+    of_it = or_(UserFeedback.adapter_id == adapter.id, UserFeedback.rejected_adapter_id == adapter.id)
+    return bool(session.scalar(select(exists().where(of_it))))

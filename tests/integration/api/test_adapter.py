@@ -127,6 +127,18 @@ def test_delete_waits_for_jobs_and_takes_the_files_along(tenant: Tenancy) -> Non
     assert fetch(tenant, twin["urls"]["diffusers"])[0]
 
 
+@pytest.mark.parametrize("wins", [True, False])
+def test_an_adapter_stays_while_there_is_a_word_on_a_picture_of_it(tenant: Tenancy, wins: bool) -> None:
+    adapter = send(tenant).json()
+    [base] = tenant.draw_several(prompt="a star")
+    [drawn] = tenant.draw_several(prompt="a star", shown={"adapters": [{"id": adapter["id"]}]})
+    chosen, rejected = (drawn, base) if wins else (base, drawn)
+    word = {"kind": "choice", "chosen": chosen["id"], "rejected": rejected["id"], "user_ref": "ann"}
+    assert tenant.post("/api/feedback", json=word).status_code == 201
+    refused = tenant.call("DELETE", adapter["urls"]["self"])
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
 def test_an_import_and_trainings_count_versions_together(tenant: Tenancy) -> None:
     dataset = tenant.post("/api/datasets", data={"name": "d"}, files={"images": ("a.png", PNG)}).json()["id"]
     training = {"dataset_id": dataset, "name": "style", "rank": 4}
