@@ -80,6 +80,25 @@ def test_the_api_gets_the_time_to_drain_that_the_page_promises() -> None:
     assert int(promised) + int(API[-1]) < 60 * int(minutes)
 
 
+class Patch(yaml.SafeLoader):
+    """A file that says what to leave out of another, and what to put in its place."""
+
+
+Patch.add_multi_constructor("!", lambda loader, tag, _: tag)
+
+
+def test_servers_of_ones_own_take_the_place_of_all_that_come_along() -> None:
+    services = Patch((ROOT / "docker-compose.servers.yml").read_text()).get_single_data()["services"]
+    assert services.keys() == OURS | THEIRS
+    assert {name for name, service in services.items() if service == "reset"} == THEIRS
+    for name in OURS:
+        given = services[name]["environment"]
+        leads = {each for each in SERVICES[name]["environment"] if re.match("DATABASE_|REDIS_|S3_", each)}
+        assert given.keys() == leads
+        assert all(value.startswith(f"${{{lead}:") for lead, value in given.items())
+        assert services[name]["depends_on"] in ("override", "reset")
+
+
 def test_postgres_logs_no_rows_and_no_statements() -> None:
     assert SERVICES["postgres"]["command"] == ["postgres", *DISCREET]
 
