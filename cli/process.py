@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+LONGEST_LOG_BYTES = 16 * 2**20
 _GATE = 'read -r go && exec "$@" </dev/null'
 _GLANCE_SECONDS = 0.05
 _MOMENT_SECONDS = 1.0
@@ -152,7 +153,7 @@ def end_group(pid: int) -> None:
     _signal_group(pid, signal.SIGKILL)
 
 
-def rotate(log: Path, *, max_bytes: int = 16 * 2**20) -> None:
+def rotate(log: Path, *, max_bytes: int = LONGEST_LOG_BYTES) -> None:
     """Put a long log aside; one older one is kept."""
     if log.exists() and log.stat().st_size > max_bytes:
         log.replace(log.with_suffix(".log.1"))
