@@ -93,7 +93,8 @@ def restore(settings: Settings, folder: Path, *, say: Callable[[str], None]) -> 
     _run("pg_restore", settings, *options, str(folder / _DUMP))
     migrate(settings.database_url)
     say("All is back. Give the SECRET_KEY that it had, or the links and tokens handed out before are worth nothing.")
-    say("Keys that were revoked since and words that were withdrawn are back as well: see docs/operations.md.")
+    say("Before you start it, see docs/operations.md: what RETENTION_DAYS does not cover by now goes within minutes,")
+    say("jobs that had not ended run again, and keys that were revoked since and words that were withdrawn are back.")
 
 
 @contextmanager
