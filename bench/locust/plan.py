@@ -10,6 +10,7 @@ from locust import HttpUser, task
 
 LOOPS = 10
 _REQUEST = {"prompt": "a large red star on a blue background", "steps": 4}
+_TIMEOUTS = (10.0, 60.0)  # seconds for a connection, and for an answer
 
 
 class Client(HttpUser):
@@ -25,8 +26,8 @@ class Client(HttpUser):
     @task
     def generate(self) -> None:
         """Submit once; after the last time wait until all are done: locust puts another in the place of who leaves."""
-        with self.client.post("/api/generate", json=_REQUEST, catch_response=True) as answer:
-            if answer.status_code != 202:
+        with self.client.post("/api/generate", json=_REQUEST, timeout=_TIMEOUTS, catch_response=True) as answer:
+            if answer.status_code not in (0, 202):  # without an answer locust says why
                 answer.failure(f"{answer.status_code}: {answer.text[:200]}")
         self.left -= 1
         Client.submitted += 1

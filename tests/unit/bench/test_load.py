@@ -1,6 +1,7 @@
 """The plan of the load is the same for both tools, and locust's figures are read as they are meant."""
 
 import ast
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -21,13 +22,46 @@ def constant(path: Path, name: str) -> object:
     raise KeyError(name)
 
 
-def test_both_tools_run_the_same_plan() -> None:
-    values = {node.get("name"): node.text for node in ET.parse(JMX).getroot().iter() if node.get("name")}
+@pytest.fixture
+def values() -> dict[str | None, str]:
+    """What the plan for JMeter says, by name."""
+    return {node.get("name"): node.text or "" for node in ET.parse(JMX).getroot().iter() if node.get("name")}
+
+
+def test_both_tools_run_the_same_plan(values: dict[str | None, str]) -> None:
     assert values["ThreadGroup.num_threads"] == str(USERS)
     assert values["ThreadGroup.ramp_time"] == str(USERS // A_SECOND)
     assert values["LoopController.loops"] == str(constant(PLAN, "LOOPS"))
     assert (values["HTTPSampler.method"], values["HTTPSampler.path"]) == ("POST", "/api/generate")
-    assert ast.literal_eval(values["Argument.value"] or "") == constant(PLAN, "_REQUEST")
+    assert ast.literal_eval(values["Argument.value"]) == constant(PLAN, "_REQUEST")
+    timeouts = [float(values[f"HTTPSampler.{name}_timeout"]) / 1e3 for name in ("connect", "response")]
+    assert tuple(timeouts) == constant(PLAN, "_TIMEOUTS")
+
+
+def test_jmeter_counts_every_request_once() -> None:
+    """It has a summary of its own, and all that have the same name count together."""
+    assert list(ET.parse(JMX).getroot().iter("Summariser")) == []
+
+
+def test_jmeter_is_told_by_properties_whom_to_ask(values: dict[str | None, str]) -> None:
+    given = {name: values[f"HTTPSampler.{name}"] for name in ("protocol", "domain", "port")}
+    assert given == {
+        "protocol": "${__P(protocol,http)}",
+        "domain": "${__P(host,127.0.0.1)}",
+        "port": "${__P(port,5000)}",
+    }
+    headers = {
+        header.findtext("stringProp[@name='Header.name']"): header.findtext("stringProp[@name='Header.value']")
+        for header in ET.parse(JMX).getroot().iter("elementProp")
+        if header.get("elementType") == "Header"
+    }
+    assert headers == {"Authorization": "Bearer ${__P(key)}", "Content-Type": "application/json"}
+
+
+def test_the_command_for_jmeter_has_a_property_for_all_that_differs_and_leaves_percentiles() -> None:
+    head, _, plan = JMX.read_text().partition("<jmeterTestPlan")
+    assert set(re.findall(r"-J(\w+)=", head)) == set(re.findall(r"\$\{__P\((\w+)", plan))
+    assert all(option in head for option in ("-n -f -t bench/jmeter/generate.jmx ", "-l ", "-e -o "))
 
 
 def test_qps_is_all_requests_by_all_the_time() -> None:
