@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from migrations.line_front import SIGNATURE, line_front
+from migrations import line_ahead, line_front
 from migrations.tenant_role import CREATE_ROLE, ROLE, see_all, wall
 
 revision = "0009"
@@ -36,22 +36,9 @@ PARTS = {
 READ_BY_ALL = {"work_rate": "", "worker_presence": "(kind, slots, seen_at)"}
 
 # What a tenant must know of the others' work: how much there is, and nothing else. They see with their owner's eyes.
-LINE_AHEAD = """
-CREATE FUNCTION line_ahead(
-  kinds text[], of_place double precision, of_created_at timestamptz, of_id uuid, OUT jobs bigint,
-  OUT seconds double precision)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-  SELECT count(*) FILTER (WHERE status = 'queued'),
-    coalesce(sum(CASE WHEN status = 'queued' THEN cost_seconds
-      ELSE greatest(cost_seconds - extract(epoch FROM now() - claimed_at), 0) END), 0)
-  FROM job
-  WHERE kind = ANY(kinds) AND (status = 'running' OR (status = 'queued'
-    AND (place, created_at, id) < (of_place, of_created_at, of_id)))
-$$
-"""
 FUNCTIONS = {
-    SIGNATURE: line_front(if_empty="NULL"),
-    "line_ahead(text[], double precision, timestamptz, uuid)": LINE_AHEAD,
+    line_front.SIGNATURE: line_front.line_front(if_empty="NULL"),
+    line_ahead.SIGNATURE: line_ahead.FROM_JOBS,
 }
 
 

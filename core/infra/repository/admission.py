@@ -119,15 +119,17 @@ _ADMIT = text(
 
 _UNTIL_ROOM = text(
     """
-    WITH enough AS (
+    WITH own AS (
+      SELECT priority, place, created_at, id, cost_seconds FROM job
+      WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
+    ), enough AS (
       SELECT starts FROM (
         SELECT priority, created_at, id, row_number() OVER so_far AS starts, sum(cost_seconds) OVER so_far AS seconds
-        FROM job WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
-        WINDOW so_far AS (ORDER BY priority, created_at, id ROWS UNBOUNDED PRECEDING)
-      ) AS own
+        FROM own WINDOW so_far AS (ORDER BY priority, created_at, id ROWS UNBOUNDED PRECEDING)
+      ) AS started
       WHERE starts >= :jobs AND seconds >= :seconds ORDER BY priority, created_at, id LIMIT 1
     ), turn AS (
-      SELECT place, created_at, id FROM job WHERE tenant_id = :tenant_id AND kind = ANY(:kinds) AND status = 'queued'
+      SELECT place, created_at, id FROM own
       ORDER BY place, created_at, id OFFSET coalesce((SELECT starts FROM enough), :waiting_jobs) - 1 LIMIT 1
     )
     SELECT ahead.seconds FROM turn, line_ahead(:kinds, place, created_at, id) AS ahead
