@@ -69,10 +69,10 @@ audit: install  ## known weaknesses of what is installed and locked (needs PyPI'
 sbom: install  ## what the project is made of, torch too, in CycloneDX: SBOM=data/sbom.json
 	@.ci/sbom $(SBOM)
 
-bench: install  ## measure what the project claims, one command per claim
-	@for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
-		echo "== $$name"; .venv/bin/python -m bench.$$name || exit 1; done
-	@.venv/bin/python -m bench.page
+bench: install  ## measure what the project claims, one command per claim; fails at the end where a target is missed
+	@trap 'exit 130' INT TERM; bad=; for file in bench/[a-z]*.py; do name=$$(basename $$file .py); \
+		echo "== $$name"; .venv/bin/python -m bench.$$name || bad="$$bad $$name"; done; \
+		.venv/bin/python -m bench.page; test -z "$$bad" || { echo "missed a target, or failed:$$bad"; exit 1; }
 
 migrate: install  ## bring the database of DATABASE_URL (the environment's, or .env's) to the newest schema
 	@.venv/bin/python -m alembic upgrade head

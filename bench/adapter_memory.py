@@ -46,8 +46,8 @@ SOLVERS = (SchedulerName.DDIM, SchedulerName.EULER, SchedulerName.DPMPP_2M)
 SIDES = ("ours", "peft")
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+def main(given: Sequence[str] | None = None) -> bool:
+    """Measure and print; whether all targets are met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=model.NAMES, default="mid", help="that the LoRAs which are held are for")
     parser.add_argument("--kind", choices=KINDS, default="r64 all layers")
@@ -60,15 +60,15 @@ def main(given: Sequence[str] | None = None) -> None:
     torch.set_num_threads(THREADS)
     if asked.hold:
         print(json.dumps(hold(asked)))
-        return
+        return True
     figures: dict[str, Any] = {side: [held_elsewhere(side, asked) for _ in range(asked.rounds)] for side in SIDES}
     claims = list(claims_of_held(figures, asked))
     if asked.jobs:
         figures["jobs"] = run_jobs(asked.jobs)
         claims += claims_of_jobs(figures["jobs"], asked.jobs)
     setting = {"model": asked.model, "kind": asked.kind, "held": asked.held, "jobs": asked.jobs, "adapters": ADAPTERS}
-    write("adapter_memory", claims, command="python -m bench.adapter_memory", figures=figures, setting=setting,
-          to=asked.results)  # fmt: skip
+    command = "python -m bench.adapter_memory"
+    return write("adapter_memory", claims, command=command, figures=figures, setting=setting, to=asked.results)
 
 
 def held_elsewhere(side: str, asked: Any) -> float:
@@ -207,4 +207,4 @@ def claims_of_jobs(found: dict[str, Any], count: int) -> Iterator[Claim]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)

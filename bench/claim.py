@@ -81,8 +81,8 @@ def write(
     figures: Mapping[str, Any],
     setting: Mapping[str, Any],
     to: Path,
-) -> None:
-    """Print the claims, and keep them with all figures and the machine in `<to>/<name>.json`."""
+) -> bool:
+    """Print the claims, and keep them with all figures and the machine in `<to>/<name>.json`; whether all are met."""
     for claim in claims:
         print(claim)
     document = {
@@ -96,6 +96,7 @@ def write(
     }
     to.mkdir(parents=True, exist_ok=True)
     (to / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    return all(claim.is_met for claim in claims)
 
 
 def accelerator(device: str) -> dict[str, str]:

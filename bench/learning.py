@@ -57,8 +57,7 @@ def main() -> None:
         figures, rows = measure(asked.model, asked.shape, SETTINGS | asked.settings, Path(folder))
         if asked.sheet is not None:
             save_sheet(rows, asked.sheet)
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / "learning.json").write_text(json.dumps(figures | {"machine": report.machine()}, indent=1) + "\n")
+    report.keep("learning", figures)
     print(json.dumps(figures, indent=1))
 
 

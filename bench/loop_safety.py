@@ -7,11 +7,9 @@ What is truly better is said in bench/safety/quality.py.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +133,8 @@ def write(
         "alarms": [table.alarm_figures(row) for row in alarms],
         "bad_champions": [table.harm_figures(row) for row in harms],
         "simulation_seconds": round(seconds, 1),
-        "machine": report.machine(),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    report.RESULTS.mkdir(exist_ok=True)
-    (report.RESULTS / "loop_safety.json").write_text(json.dumps(document, indent=1) + "\n")
+    report.keep("loop_safety", document)
 
 
 if __name__ == "__main__":

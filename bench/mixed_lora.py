@@ -5,6 +5,7 @@ weights, with every adapter in memory before the clock starts (but for "load for
 pictures, which is checked. The bound is what arithmetic alone would leave of a bare batch: its FLOPs ÷ ours.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ TARGETS = {"r16 attention": 0.95, "r64 all layers": 0.85, "r13 all layers": 0.85
 TIMES_BEST_PEER = {"cpu": 1.25, "cuda": 2.0}
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Measure and print; the figures are images per second."""
+def main(given: Sequence[str] | None = None) -> bool:
+    """Measure and print; the figures are images per second; whether all targets are met."""
     parser = model.parser(__doc__, models=("tiny", "mid"), rounds=5)
     parser.add_argument("--rows", type=int, default=8, help="of a batch")
     parser.add_argument("--requests", type=int, default=24, help="of a stream over 100 adapters")
@@ -47,8 +48,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
-    for name in asked.models:
-        measure(name, asked)
+    met = [measure(name, asked) for name in asked.models]
+    return all(met)
 
 
 def every_row(asked: Any) -> list[int]:
@@ -77,7 +78,7 @@ WORKLOADS: dict[str, tuple[str, Draw]] = {
 }
 
 
-def measure(name: str, asked: Any) -> None:
+def measure(name: str, asked: Any) -> bool:
     """Every workload on one model."""
     plan = make_plan(name, steps=asked.steps, guidance=asked.guidance)
     claims: list[Claim] = []
@@ -90,7 +91,8 @@ def measure(name: str, asked: Any) -> None:
             claims += claims_of(workload, arena, figures[workload], asked)
     setting = {"model": name, "device": asked.device, "rows": asked.rows, "steps": asked.steps, "threads": THREADS}
     stem = model.stem("mixed_lora", name, asked)
-    write(stem, claims, command="python -m bench.mixed_lora", figures=figures, setting=setting, to=asked.results)
+    command = "python -m bench.mixed_lora"
+    return write(stem, claims, command=command, figures=figures, setting=setting, to=asked.results)
 
 
 class Arena:
@@ -251,4 +253,4 @@ def flops() -> Iterator[FlopCounterMode]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)

@@ -8,6 +8,7 @@ again: a run here goes round `--rounds-of-noise` times. One process, one learner
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,8 +36,8 @@ PAIRS, DRAWS = 32, 2
 SIDE = 64
 
 
-def main() -> None:
-    """Measure and print; the figures are optimizer steps per second."""
+def main() -> bool:
+    """Measure and print; the figures are optimizer steps per second; whether the target is met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=TINY)
     parser.add_argument("--batch", type=int, default=8, help="pairs")
@@ -66,7 +67,7 @@ def main() -> None:
         report.interleave(1, sides)  # warm
         figures = report.interleave(asked.rounds, sides)
     ratio = statistics.median(a / b for a, b in zip(figures["ours"], figures["four forwards"], strict=True))
-    report.write("preference", unit="steps/s", figures=figures, ratio=ratio, target=TARGET)
+    return report.write("preference", unit="steps/s", figures=figures, ratio=ratio, target=TARGET)
 
 
 def make_plan(*, steps: int, batch: int) -> PreferencePlan:
@@ -170,4 +171,4 @@ def mean_square(difference: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)

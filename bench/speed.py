@@ -7,6 +7,7 @@ model FLOPs utilization is a share of, is measured: a product of two large matri
 
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +45,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 TARGETS = {"cpu": 0.9, "cuda": 0.95, "r16 attention": 0.95, "r64 all layers": 0.85}
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Measure and print; the figures are images per second. LoRAs are for the first of the options."""
+def main(given: Sequence[str] | None = None) -> bool:
+    """Measure and print; the figures are images per second. LoRAs are for the first of the options.
+
+    Whether all targets are met.
+    """
     parser = model.parser(__doc__, models=("tiny",), rounds=5)
     parser.add_argument("--options", nargs="*", choices=OPTIONS, default=["as it comes"])
     parser.add_argument("--kinds", nargs="*", default=["r16 attention", "r64 all layers"], help="of LoRAs")
@@ -55,11 +59,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=8)
     asked = parser.parse_args(given)
     torch.set_num_threads(THREADS)
-    for name in asked.models:
-        measure(name, asked)
+    met = [measure(name, asked) for name in asked.models]
+    return all(met)
 
 
-def measure(name: str, asked: Any) -> None:
+def measure(name: str, asked: Any) -> bool:
     """The engine with every option, each side in turn."""
     plan = make_plan(name, steps=asked.steps, guidance=1.0)
     with ExitStack() as stack:
@@ -83,7 +87,8 @@ def measure(name: str, asked: Any) -> None:
         }  # fmt: skip
     claims = list(claims_of(figures, swaps, setting, asked))
     stem = model.stem("speed", name, asked)
-    write(stem, claims, command="python -m bench.speed", figures=figures, setting=setting, to=asked.results)
+    command = "python -m bench.speed"
+    return write(stem, claims, command=command, figures=figures, setting=setting, to=asked.results)
 
 
 class Crowd:
@@ -233,4 +238,4 @@ def memory_taken(setting: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)

@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -53,8 +54,8 @@ class Silent:
     def sample(self, *, step: int) -> None: ...
 
 
-def main() -> None:
-    """Measure and print; the figures are optimizer steps per second."""
+def main() -> bool:
+    """Measure and print; the figures are optimizer steps per second; whether the target is met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=TINY)
     parser.add_argument("--batch", type=int, default=8)
@@ -82,7 +83,7 @@ def main() -> None:
         figures = report.interleave(asked.rounds, sides)
     pairs = zip(figures["training"], figures["bare forward and backward"], strict=True)
     ratio = statistics.median(training / without for training, without in pairs)
-    report.write("training", unit="steps/s", figures=figures, ratio=ratio, target=TARGET)
+    return report.write("training", unit="steps/s", figures=figures, ratio=ratio, target=TARGET)
 
 
 def make_plan(*, steps: int, batch: int) -> TrainingPlan:
@@ -164,4 +165,4 @@ def scripted(script: Path, model: Path, plan: TrainingPlan, folder: Path) -> flo
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)
