@@ -122,8 +122,8 @@ def furnish(plant: Plant, *, number: int) -> Path:
         if not starts_updates:
             for update_id in _ids(plant, "SELECT id FROM model_update WHERE completed_at IS NULL"):
                 client.cancel_update(update_id)
-        for number, image_id in enumerate(_ids(plant, _IDS["image_id"])):
-            client.say({"kind": "thumb", "image_id": image_id, "liked": number % 2 == 0, "user_ref": f"user-{number}"})
+        for user, image_id in enumerate(_ids(plant, _IDS["image_id"])):
+            client.say({"kind": "thumb", "image_id": image_id, "liked": user % 2 == 0, "user_ref": f"user-{user}"})
         if starts_updates and number > 0:
             came(lambda: _ids(plant, _IDS["waiting_update_id"]), within=_PATIENCE_SECONDS)
         client.fine_tune(make_lesson(client, steps=10))
