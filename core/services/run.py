@@ -30,8 +30,9 @@ from core.domain.outcome import Outcome, Output
 from core.infra.repository import job as jobs
 from core.infra.repository import lease as leases
 from core.infra.repository import limit as limits
+from core.infra.repository import presence
 from core.infra.repository import worker as workers
-from core.infra.table import Adapter, Artifact, Job, StableDiffusion
+from core.infra.table import Adapter, Artifact, Job, StableDiffusion, WorkerPresence
 from core.services.settlement import settle
 
 
@@ -261,12 +262,12 @@ def say_alive(session: Session, *, worker_id: str, kind: WorkerKind, slots: int,
 
 def lives_on(session: Session, *, host: str, seen_within_seconds: float = 30.0) -> bool:
     """Whether a worker process of that host said lately that it lives."""
-    return workers.lives_on(session, host=host, seen_within_seconds=seen_within_seconds)
+    return presence.lives_on(session, WorkerPresence, host=host, seen_within_seconds=seen_within_seconds)
 
 
 def say_gone(session: Session, *, worker_id: str) -> None:
     """The worker ends on purpose."""
-    workers.say_gone(session, worker_id=worker_id)
+    presence.say_gone(session, WorkerPresence, process_id=worker_id)
 
 
 def declare_dead(session: Session, *, worker_id: str) -> None:

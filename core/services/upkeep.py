@@ -27,10 +27,11 @@ from core.infra.repository import dataset as datasets
 from core.infra.repository import job as jobs
 from core.infra.repository import limit as limits
 from core.infra.repository import model_update as updates
+from core.infra.repository import presence
 from core.infra.repository import upkeep as upkeeps
 from core.infra.repository import withdrawal as withdrawals
 from core.infra.repository import worker as workers
-from core.infra.table import Job, StableDiffusion
+from core.infra.table import Job, StableDiffusion, UpkeepPresence, WorkerPresence
 from core.infra.task_queue import TaskQueue
 from core.services.removal import delete_after_commit, delete_all
 
@@ -45,12 +46,12 @@ def say_alive(session: Session, *, upkeep_id: str) -> None:
 
 def say_gone(session: Session, *, upkeep_id: str) -> None:
     """The upkeep ends on purpose."""
-    upkeeps.say_gone(session, upkeep_id=upkeep_id)
+    presence.say_gone(session, UpkeepPresence, process_id=upkeep_id)
 
 
 def lives_on(session: Session, *, host: str) -> bool:
     """Whether an upkeep of that host got through a round lately."""
-    return upkeeps.lives_on(session, host=host, seen_within_seconds=ALIVE_SECONDS)
+    return presence.lives_on(session, UpkeepPresence, host=host, seen_within_seconds=ALIVE_SECONDS)
 
 
 def sweep(session: Session, *, stall_seconds: float) -> int:
@@ -120,8 +121,8 @@ def _ring_for(
 def forget(session: Session) -> None:
     """Drop what nobody needs: idempotency keys after a day, processes not seen for an hour, usage after five weeks."""
     jobs.forget_idempotency_keys(session, older_than=timedelta(hours=24))
-    workers.forget_gone(session, unseen_for_seconds=3600)
-    upkeeps.forget_gone(session, unseen_for_seconds=3600)
+    for of in (WorkerPresence, UpkeepPresence):
+        presence.forget_gone(session, of, unseen_for_seconds=3600)
     limits.forget_usage(session)
 
 
