@@ -1,12 +1,10 @@
 """What the engine's benches share: sides that take turns, wall and CPU time, claims against targets, a JSON file."""
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +89,8 @@ def write(
         "claims": [asdict(claim) | {"is_met": claim.is_met} for claim in claims],
         "setting": setting,
         "figures": figures,
-        "machine": report.machine() | accelerator(str(setting.get("device", "cpu"))),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    to.mkdir(parents=True, exist_ok=True)
-    (to / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    report.keep(name, document, to=to, device=accelerator(str(setting.get("device", "cpu"))))
     return all(claim.is_met for claim in claims)
 
 

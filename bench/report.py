@@ -70,11 +70,14 @@ def is_met(name: str, value: float, target: float, *, at_most: bool) -> bool:
     return met
 
 
-def keep(name: str, document: Mapping[str, Any]) -> None:
-    """Write what was measured to `bench/results/<name>.json`, with the machine and the time."""
-    stamp = {"machine": machine(), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({**document, **stamp}, indent=1) + "\n")
+def keep(
+    name: str, document: Mapping[str, Any], *, to: Path | None = None, device: Mapping[str, str] | None = None
+) -> None:
+    """Write what was measured to `<name>.json` in `to`, else `bench/results`, with the machine and the time."""
+    stamp = {"machine": machine() | dict(device or {}), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    folder = to or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({**document, **stamp}, indent=1) + "\n")
 
 
 def _spread(values: list[float]) -> str:
