@@ -36,7 +36,7 @@ _GIVEN = {
 """No limit is in the way, every file goes through the API, and a picture as large as is allowed is no hang."""
 
 _ROUND_SECONDS = 40
-_LESS_URGENT = 5
+_LESS_URGENT = 10
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from chaos.plant import Plant
 from cli.environment import ROOT
 
-SIDE_BY_SIDE = 2
-"""Each keeps one core busy. Threads of one would not, and Python 3.11 parses nothing safely in two at once."""
+SIDE_BY_SIDE = 4
+"""Each waits two thirds of its time for answers. Threads of one would wait for each other, and Python 3.11 parses
+nothing safely in two at once."""
 
 _CHECKS = "not_a_server_error,content_type_conformance,ignored_auth,shows_no_stack"
 _PHASES = ("coverage", "fuzzing", "stateful")
