@@ -101,11 +101,12 @@ class Plant:
         old: Path | None = None,
     ) -> None:
         self.data = data
+        self.without = without
         self.points = Points(data / "point")
         self.relays: dict[str, Relay] = {}
         self.deaths: list[Death] = []
         self.locks = {name: threading.Lock() for name in ("postgres", "valkey", "s3")}
-        self._size, self._without, self._given = size or Size(), without, _QUICK | dict(given or {})
+        self._size, self._given = size or Size(), _QUICK | dict(given or {})
         self._old = old
         self._servers: dict[str, Server] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -196,7 +197,7 @@ class Plant:
         if post.pid:
             self.deaths.append(Death(datetime.now(UTC), post.name, post.pid))
             end_group(post.pid)
-        variables = self.environment | ({"CHAOS_WITHOUT": self._without} if self._without else {})
+        variables = self.environment | ({"CHAOS_WITHOUT": self.without} if self.without else {})
         log = self.log_of(post)
         if post.old is None:
             post.pid = self._nursery.start(post.command, environment=variables, log=log)
