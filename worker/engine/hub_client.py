@@ -39,7 +39,7 @@ def fetch_from_hub(name: str, revision: str, fetching: Fetching, *, token: str |
             raise ModelUnusable(f"{name} has no {INDEX}; a model is a repository in the diffusers layout.")
         check_index_size(sizes[INDEX])
         index = Path(hub.hf_hub_download(name, INDEX, revision=revision, local_dir=part))
-        layout = read_index(index.read_text())
+        layout = read_index(index.read_bytes())
         files = sorted(_without_twins(file for file in sizes if is_wanted(file, layout.folders)))
         fetching.reserve(sum(sizes[file] for file in files))
         for file in files:

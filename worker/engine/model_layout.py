@@ -39,6 +39,7 @@ _MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 _MOST_INDEX_BYTES = 2**20
 _SUFFIXES = (".safetensors", ".json", ".txt")
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}
+_ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,13 @@ class ModelLayout:
         return self.pipeline in _PARTS
 
 
-def read_index(text: str) -> ModelLayout:
+def read_index(content: bytes) -> ModelLayout:
     """Read a `model_index.json`.
 
     Raises:
         ModelUnusable: it is not that of a text-to-image pipeline of diffusers, made of parts that are safe to load.
     """
-    try:
-        index = json.loads(text)
-    except ValueError as error:
-        raise ModelUnusable(f"{INDEX} is not JSON: {error}") from error
+    index = _parse(content, INDEX)
     name = index.get("_class_name") if isinstance(index, dict) else None
     if not isinstance(name, str):
         raise ModelUnusable(f"{INDEX} names the pipeline {name}, which is none of diffusers' own.")
@@ -77,13 +75,23 @@ def read_index(text: str) -> ModelLayout:
     return _of_family(family, index) if family in _PARTS else _of_another(name, index)
 
 
+def _parse(content: bytes, name: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelUnusable(f"{name} is not JSON: {error}") from error
+
+
 def _of_family(name: str, index: dict[str, Any]) -> ModelLayout:
     wanted = _PARTS[name] | {"vae": "AutoencoderKL"}
     tokenizers = [part.replace("text_encoder", "tokenizer") for part in wanted if part.startswith("text_encoder")]
     absent = tuple(part for part in _MAY_LACK.get(name, ()) if _entry(index, part) == (None, None))
     components = {part: _known(index, part, kind) for part, kind in wanted.items() if part not in absent}
-    folders = (*components, *(part for part in tokenizers if part not in absent), "scheduler")
-    return ModelLayout(name, components, folders, absent)
+    others = (*(part for part in tokenizers if part not in absent), "scheduler")
+    for part in others:
+        if issubclass(_class_of(index, part), torch.nn.Module):
+            raise ModelUnusable(f"{INDEX} names {index.get(part)} as its {part}, which should have no weights.")
+    return ModelLayout(name, components, (*components, *others), absent)
 
 
 def _known(index: dict[str, Any], part: str, kind: str) -> tuple[str, str]:
@@ -103,14 +111,16 @@ def _of_another(name: str, index: dict[str, Any]) -> ModelLayout:
     # Only what the pipeline takes: the names of parts are folders, and anything may be written there.
     parts = {part: entry for part in signature(pipeline).parameters if (entry := _entry(index, part)) is not None}
     present = {part: entry for part, entry in parts.items() if entry != (None, None)}
-    components = {}
-    for part, (library, kind) in present.items():
-        found = getattr(_LIBRARIES.get(library), kind, None)
-        if not isinstance(found, type):
-            raise ModelUnusable(f"{INDEX} names {library}.{kind} as its {part}; diffusers and transformers lack that.")
-        if issubclass(found, torch.nn.Module):
-            components[part] = (library, kind)
+    components = {part: entry for part, entry in present.items() if issubclass(_class_of(index, part), torch.nn.Module)}
     return ModelLayout(name, components, tuple(present), tuple(part for part in parts if part not in present))
+
+
+def _class_of(index: dict[str, Any], part: str) -> type:
+    library, kind = _entry(index, part) or (None, None)
+    found = getattr(_LIBRARIES.get(library), kind, None) if library else None
+    if not isinstance(found, type):
+        raise ModelUnusable(f"{INDEX} names {index.get(part)} as its {part}; diffusers and transformers lack that.")
+    return found
 
 
 def _entry(index: dict[str, Any], part: str) -> tuple[Any, Any] | None:
@@ -140,7 +150,7 @@ def is_wanted(name: str, folders: Iterable[str]) -> bool:
     folder, slash, file = name.rpartition("/")
     if not slash:
         return Path(file).suffix == ".json"
-    return folder in folders and Path(file).suffix in _SUFFIXES
+    return folder in folders and Path(file).suffix in _SUFFIXES and file != _ADAPTER
 
 
 def refuse_pickles(names: Iterable[str]) -> None:
@@ -156,6 +166,30 @@ def refuse_pickles(names: Iterable[str]) -> None:
             )
 
 
+def _refuse_signposts(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files by which the libraries would read weights that are pickles, or another model's.
+
+    Raises:
+        ModelUnusable: one of `names` is such a file.
+    """
+    for name in sorted(names):
+        file = Path(name).name
+        if file == _ADAPTER:
+            raise ModelUnusable(f"{name} would lead to another model. Merge the adapter, or upload it on its own.")
+        if ".index." in file and file.endswith(".json"):  # model.safetensors.index.json, with a variant or not
+            _check_shards(name, _parse((folder / name).read_bytes(), name))
+
+
+def _check_shards(name: str, index: Any) -> None:
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict):
+        raise ModelUnusable(f"{name} has no weight_map.")
+    for shard in shards.values():
+        # A list of pickles may have been left beside safe weights: it leads nowhere, for the pickles are refused.
+        if not isinstance(shard, str) or "/" in shard or Path(shard).suffix not in {".safetensors", *_PICKLES}:
+            raise ModelUnusable(f"{name} names {shard!r}; weights are .safetensors files beside it.")
+
+
 def check_layout(folder: Path) -> ModelLayout:
     """See whether everything is there, without loading anything.
 
@@ -165,8 +199,10 @@ def check_layout(folder: Path) -> ModelLayout:
     index = folder / INDEX
     if not index.is_file():
         raise ModelUnusable(f"{folder} has no {INDEX}; a model is a folder in the diffusers layout.")
-    layout = read_index(index.read_text())
-    refuse_pickles(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    layout = read_index(index.read_bytes())
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    refuse_pickles(names)
+    _refuse_signposts(folder, names)
     for name in layout.folders:
         if not (folder / name).is_dir():
             raise ModelUnusable(f"The model has no folder {name}.")

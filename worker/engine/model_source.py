@@ -108,7 +108,7 @@ def _fetch_from_s3(location: str, store: ObjectStore, fetching: Fetching) -> Non
         check_index_size(sizes[INDEX])
         refuse_pickles(sizes)
         store.download(f"{prefix}{INDEX}", fetching.part / INDEX, bucket=bucket)
-        layout = read_index((fetching.part / INDEX).read_text())
+        layout = read_index((fetching.part / INDEX).read_bytes())
         names = sorted(name for name in sizes if is_wanted(name, layout.folders))
         fetching.reserve(sum(sizes[name] for name in names))
         for name in names:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.domain.errors import ModelUnusable
-from worker.engine.model_layout import check_layout, variant_of
+from worker.engine.model_layout import check_layout, is_wanted, variant_of
 
 
 @pytest.fixture
@@ -66,6 +66,16 @@ def test_parts_that_no_library_has_are_refused(lcm_folder: Path, tmp_path: Path,
     assert "../elsewhere" not in check_layout(folder).folders
 
 
+@pytest.mark.parametrize("part", ["scheduler", "tokenizer"])
+def test_the_parts_of_a_family_without_weights_are_the_libraries_too(folder: Path, part: str) -> None:
+    change_index(folder, **{part: ["peft", "AutoPeftModel"]})
+    with pytest.raises(ModelUnusable, match=f"as its {part}; diffusers and transformers lack that"):
+        check_layout(folder)
+    change_index(folder, **{part: ["transformers", "CLIPTextModel"]})
+    with pytest.raises(ModelUnusable, match=f"as its {part}, which should have no weights"):
+        check_layout(folder)
+
+
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "StableDiffusionPipeline"])
 def test_the_image_to_image_pipeline_is_the_same_model(folder: Path, name: str) -> None:
     change_index(folder, _class_name=name)
@@ -78,9 +88,9 @@ def test_without_an_index_it_is_no_model(folder: Path) -> None:
         check_layout(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '"a"'])
-def test_an_index_that_is_none(folder: Path, text: str) -> None:
-    (folder / "model_index.json").write_text(text)
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'"a"', b"\xff\xfe\xfa", b"[" * 100_000])
+def test_an_index_that_is_none(folder: Path, content: bytes) -> None:
+    (folder / "model_index.json").write_bytes(content)
     with pytest.raises(ModelUnusable, match=r"model_index\.json"):
         check_layout(folder)
 
@@ -107,6 +117,40 @@ def test_pickles_are_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"\x80\x04.")
     with pytest.raises(ModelUnusable, match=name.replace(".", r"\.")):
         check_layout(folder)
+
+
+SHARDS = "model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.fp16.json"
+
+
+@pytest.mark.parametrize("name", SHARDS)
+@pytest.mark.parametrize("shard", ["weights.txt", "../vae/a.safetensors", "/a.safetensors", "a.safetensors/b.txt", 7])
+def test_a_list_of_shards_leads_to_no_other_weights(folder: Path, name: str, shard: Any) -> None:
+    (folder / "text_encoder" / name).write_text(json.dumps({"weight_map": {"a": "a.safetensors", "b": shard}}))
+    with pytest.raises(ModelUnusable, match=rf"text_encoder/{name} names {shard!r}; weights are \.safetensors files"):
+        check_layout(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": ["a.safetensors"]}'])
+def test_a_list_of_shards_that_is_none(folder: Path, content: str) -> None:
+    (folder / "unet" / SHARDS[0]).write_text(content)
+    with pytest.raises(ModelUnusable, match=f"unet/{SHARDS[0]}"):
+        check_layout(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shard"), [(SHARDS[0], "model-1-of-1.safetensors"), ("pytorch_model.bin.index.json", "pytorch_model.bin")]
+)
+def test_shards_that_lie_beside_their_list(folder: Path, name: str, shard: str) -> None:
+    (folder / "text_encoder" / name).write_text(json.dumps({"weight_map": {"a": shard}}))
+    assert "text_encoder" in check_layout(folder).components
+
+
+def test_an_adapter_in_a_part_is_refused_and_not_fetched(folder: Path) -> None:
+    (folder / "text_encoder" / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    with pytest.raises(ModelUnusable, match=r"text_encoder/adapter_config\.json would lead to another model"):
+        check_layout(folder)
+    assert not is_wanted("text_encoder/adapter_config.json", ["text_encoder"])
+    assert is_wanted("text_encoder/config.json", ["text_encoder"])
 
 
 @pytest.mark.parametrize("name", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from safetensors.torch import load_file
 
 from core.domain.job import JobKind, JobStatus
 from core.domain.outcome import Outcome
@@ -113,6 +115,15 @@ def swap(file: Path, name: str, content: bytes) -> None:
     (file.parent / name).write_bytes(content)
 
 
+def shard(file: Path, content: bytes) -> None:
+    """Name a file of other content, in the list of a part's shards, as what has all its weights."""
+    names = list(load_file(file))
+    shards = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, "weights.txt")}
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps(shards))
+    swap(file, "weights.txt", content)
+    file.with_name("decoy.safetensors").touch()
+
+
 MARK = "mark"
 UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
 POISONED: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
@@ -139,6 +150,14 @@ POISONED: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
     "a pickle that is called safe, for transformers": (
         lambda folder, poison: swap(folder / f"{TEXT}.safetensors", "model.safetensors", poison),
         "text_encoder cannot be loaded",
+    ),
+    "a pickle that a list of shards names": (
+        lambda folder, poison: shard(folder / f"{UNET}.safetensors", poison),
+        f"{UNET}.safetensors.index.json names 'weights.txt'",
+    ),
+    "a pickle that a list of shards names, for transformers": (
+        lambda folder, poison: shard(folder / f"{TEXT}.safetensors", poison),
+        f"{TEXT}.safetensors.index.json names 'weights.txt'",
     ),
 }
 
