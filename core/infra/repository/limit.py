@@ -13,7 +13,9 @@ _USAGE_KEPT = timedelta(days=35)
 _ADD_USAGE = text(
     """
     WITH run AS (
-      SELECT tenant_id, place, extract(epoch FROM now() - claimed_at) AS seconds FROM job WHERE id = :job_id
+      -- Of a worker that has died nothing is known but that it did not outlive its lease, whenever that is noticed.
+      SELECT tenant_id, place, extract(epoch FROM least(now(), lease_expires_at) - claimed_at) AS seconds
+      FROM job WHERE id = :job_id
     ), in_line AS (
       UPDATE line_turn SET served_place = greatest(served_place, run.place + run.seconds / share)
       FROM run WHERE line_turn.tenant_id = run.tenant_id AND worker = :worker

@@ -212,6 +212,17 @@ def test_a_run_that_was_taken_back_is_charged_too(bench: JobBench) -> None:
         bench.submit(limits=Limits(gpu_seconds_per_day=40))
 
 
+def test_no_run_is_charged_beyond_its_lease_when_nobody_swept_for_hours(bench: JobBench) -> None:
+    job = bench.submit()
+    bench.must_claim(lease_seconds=20)
+    for column in ("claimed_at", "lease_expires_at"):
+        bench.execute(f"UPDATE job SET {column} = {column} - interval '8 hours' WHERE id = :id", id=job.id)
+    bench.sweep()
+    with bench.database.transaction() as session:
+        assert session.execute(text("SELECT sum(seconds) FROM gpu_usage")).scalar_one() == pytest.approx(20)
+        assert session.execute(text("SELECT served_place FROM line_turn")).scalar_one() < 100
+
+
 def test_a_job_that_is_too_large_for_a_day_is_told_to_wait_for_one(bench: JobBench) -> None:
     with pytest.raises(QuotaExceeded) as refusal:
         bench.submit(work_units=50_000.0, limits=Limits(gpu_seconds_per_day=60))
