@@ -34,9 +34,12 @@ def checkpoints_of(session: Session, *, job_id: UUID) -> Sequence[Checkpoint]:
 
 
 def remove_checkpoints(session: Session, *, job_id: UUID, keep: int) -> Sequence[str]:
-    """Delete the rows of all but the newest `keep` checkpoints; their object prefixes."""
+    """Delete the rows of all but the last `keep` checkpoints to be written; their object prefixes.
+
+    A run that could not go on from any begins anew, so that the last need not have the highest step.
+    """
     newest = select(Checkpoint.step, Checkpoint.claim_epoch).where(Checkpoint.job_id == job_id)
-    newest = newest.order_by(Checkpoint.step.desc(), Checkpoint.claim_epoch.desc()).limit(keep)
+    newest = newest.order_by(Checkpoint.claim_epoch.desc(), Checkpoint.step.desc()).limit(keep)
     statement = delete(Checkpoint).where(
         Checkpoint.job_id == job_id, tuple_(Checkpoint.step, Checkpoint.claim_epoch).not_in(newest)
     )
