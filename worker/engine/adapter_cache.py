@@ -55,7 +55,10 @@ class AdapterCache:
             draft.parent.rmdir()
 
     def _make_room(self) -> None:
-        files = [(path, path.stat()) for path in self._folder.glob("*.safetensors")]
+        files = []
+        for path in self._folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):  # another process makes room, too
+                files.append((path, path.stat()))
         excess = sum(stat.st_size for _, stat in files) - self._max_bytes
         for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
             if excess <= 0 or stat.st_mtime > time.time() - GRACE_SECONDS:

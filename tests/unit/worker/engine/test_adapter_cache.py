@@ -66,6 +66,14 @@ def test_the_oldest_use_makes_room(settings: Settings, store: ObjectStore) -> No
     assert all(path.exists() for path in (paths[0], third, fourth)), "what was used just now stays"
 
 
+def test_a_file_that_another_process_removes_meanwhile_is_no_trouble(settings: Settings, store: ObjectStore) -> None:
+    cache = AdapterCache(settings, store)
+    cache.fetch(**put(store, b"first"))
+    [file] = (settings.cache_dir / "adapter").glob("*.safetensors")
+    file.with_name("gone.safetensors").symlink_to("nowhere")  # listed, and not there when it is looked at
+    assert cache.fetch(**put(store, b"second")).is_file()
+
+
 def test_many_ask_at_once(settings: Settings, store: ObjectStore) -> None:
     file = put(store, b"weights" * 10_000)
     with ThreadPoolExecutor(8) as pool:
