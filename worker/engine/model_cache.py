@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from core.domain.errors import JobStopped, Unavailable
+from worker.file_lock import took
 
 _TICK_SECONDS = 0.2
 _ABANDONED_SECONDS = 86400.0
@@ -74,7 +75,7 @@ class ModelCache:
         """Remove a model unless somebody holds or fetches it; whether it is gone."""
         self._root.mkdir(parents=True, exist_ok=True)
         with self._path(name).open("a") as file:
-            if not (_took(file, fcntl.LOCK_EX) and _is_at(file, self._path(name))):
+            if not (took(file, fcntl.LOCK_EX) and _is_at(file, self._path(name))):
                 return False
             self._clear(name)
         return True
@@ -134,19 +135,11 @@ class ModelCache:
         path = self._path(name)
         while True:
             with path.open("a") as file:
-                if _took(file, kind) and _is_at(file, path):
+                if took(file, kind) and _is_at(file, path):
                     yield
                     return
             heed()
             time.sleep(_TICK_SECONDS)
-
-
-def _took(file: TextIO, kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_at(file: TextIO, path: Path) -> bool:

@@ -1,10 +1,12 @@
 """What every training needs around it: a folder of its own, checked files, a place to go on from, a way to store."""
 
+import fcntl
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,6 +16,8 @@ from core.domain.errors import DatasetUnusable, JobStopped, NotFound
 from core.domain.outcome import Output
 from core.domain.preference import AnyPlan
 from core.services import training as trainings
+from worker.engine.model_source import hold_model
+from worker.file_lock import took
 from worker.runner import Run
 from worker.runtime import Runtime
 from worker.training.archive import fetch_newest
@@ -23,6 +27,7 @@ from worker.training.loop import TrainingRun
 TENSORS, PNG, JSON, MARKDOWN = "application/octet-stream", "image/png", "application/json", "text/markdown"
 _log = structlog.get_logger()
 _ABANDONED_SECONDS = 24 * 3600.0
+_LOCK = "lock"
 
 
 def say(run: Run, message: str, *, steps: int, step: int = 0) -> None:
@@ -43,13 +48,36 @@ def work_folder(runtime: Runtime, run: Run) -> Iterator[Path]:
     folder = root / f"{run.job_id}-{run.claim_epoch}"
     for other in root.glob("*-*"):
         lost_its_claim = other.name.startswith(f"{run.job_id}-")
-        if lost_its_claim or time.time() - other.stat().st_mtime > _ABANDONED_SECONDS:
+        if lost_its_claim or _is_abandoned(other):
             shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(parents=True)
+    with (folder / _LOCK).open("a") as lock:
+        took(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody works there; a young one may have been made just now, and not be locked yet."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        is_young = time.time() - folder.stat().st_mtime < _ABANDONED_SECONDS
+        with (folder / _LOCK).open("a") as lock:
+            return not is_young and took(lock, fcntl.LOCK_EX)
+    except FileNotFoundError:  # its run has ended meanwhile
+        return False
+
+
+def hold_base_model(run: Run, runtime: Runtime, *, tell: Callable[[str], None]) -> AbstractContextManager[Path]:
+    """The base model's folder, for as long as it takes to load it; `tell` is told while it is fetched."""
+    return hold_model(
+        run.model,
+        settings=runtime.settings,
+        store=runtime.store,
+        at_work=partial(tell, "fetching the base model"),
+        should_stop=run.should_stop,
+    )
 
 
 def fetch_picture(runtime: Runtime, key: str, path: Path, *, sha256: str, name: str) -> None:
