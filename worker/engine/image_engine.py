@@ -86,7 +86,7 @@ class ImageEngine:
         """
         total = plan.denoising_steps * plan.num_images
         with (
-            self._hold(model, on_file=lambda: on_step(0, total), should_stop=should_stop) as loaded,
+            self._hold(model, at_work=lambda: on_step(0, total), should_stop=should_stop) as loaded,
             self._shelf.use(plan.adapters, model=model, pipeline=loaded.pipeline, device=loaded.device) as weights,
         ):
             request = Request(plan, mix_of(plan.adapters, weights), tenant, should_stop)
@@ -97,9 +97,16 @@ class ImageEngine:
             return [bring() for bring in self._await(request.future, should_stop=should_stop)]
 
     def inspect(
-        self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
+        self,
+        model: ModelHandle,
+        *,
+        on_file: Callable[[], None],
+        at_work: Callable[[], None] = lambda: None,
+        should_stop: Callable[[], bool],
     ) -> ModelFacts:
-        """Fetch a model, check it, load it, draw with it once, say what it is. `on_file` is called before each file.
+        """Fetch a model, check it, load it, draw with it once, say what it is.
+
+        `on_file` is called before each file, `at_work` while they come.
 
         Raises:
             JobStopped: `should_stop` said so.
@@ -107,7 +114,7 @@ class ImageEngine:
             Unavailable: the object store is not reachable.
         """
         try:
-            with self._hold(model, on_file=on_file, should_stop=should_stop) as loaded:
+            with self._hold(model, on_file=on_file, at_work=at_work, should_stop=should_stop) as loaded:
                 plan = _smallest_plan(model, loaded.facts)
                 self.generate(model, plan, on_step=lambda _step, _steps: None, should_stop=should_stop)
                 return loaded.facts
@@ -220,14 +227,24 @@ class ImageEngine:
 
     @contextmanager
     def _hold(
-        self, model: ModelHandle, *, on_file: Callable[[], None], should_stop: Callable[[], bool]
+        self,
+        model: ModelHandle,
+        *,
+        on_file: Callable[[], None] = lambda: None,
+        at_work: Callable[[], None],
+        should_stop: Callable[[], bool],
     ) -> Iterator[LoadedModel]:
         """The model, loaded, and staying so."""
         loaded = self._models.find(model)
         if loaded is None:
             # Its files are held until they are loaded: the engine's thread must never find itself fetching them.
             with hold_model(
-                model, settings=self._settings, store=self._store, on_file=on_file, should_stop=should_stop
+                model,
+                settings=self._settings,
+                store=self._store,
+                on_file=on_file,
+                at_work=at_work,
+                should_stop=should_stop,
             ):
                 future: Future[LoadedModel] = Future()
                 self._ask(future, lambda: future.set_result(self._take(model)))

@@ -25,19 +25,21 @@ def hold_model(
     settings: Settings,
     store: ObjectStore,
     on_file: Callable[[], None] = lambda: None,
+    at_work: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Path]:
     """The model's folder, for as long as it takes to load it; fetched into `settings.model_cache_dir` if need be.
 
     Many threads and processes may ask at once; one of them fetches. What a crash left half done is gone on with.
-    `on_file` is called before each file; what it raises ends the fetching. `should_stop` is asked all the while.
+    `on_file` is called before each file; what it raises ends the fetching. Whoever fetches, or waits until another has,
+    calls `at_work` all the while, and asks `should_stop`: a large file can take longer than anything else that is work.
 
     Raises:
         JobStopped: `should_stop` said so.
         ModelUnusable: there is nothing there, or nothing that may be loaded, or too much.
         Unavailable: the object store is not reachable, or there is no room.
     """
-    heed = partial(_heed, should_stop)
+    heed = partial(_heed, should_stop, at_work)
     heed()
     source = parse_source(model.source)
     if source.kind is SourceKind.FOLDER:
@@ -82,9 +84,10 @@ def _token(model: ModelHandle, settings: Settings) -> str | None:
     return settings.hf_token.get_secret_value() if settings.hf_token and lent else None
 
 
-def _heed(should_stop: Callable[[], bool]) -> None:
+def _heed(should_stop: Callable[[], bool], at_work: Callable[[], None]) -> None:
     if should_stop():
         raise JobStopped
+    at_work()
 
 
 def _bounded(fetching: Fetching, limit: int) -> Fetching:

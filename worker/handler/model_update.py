@@ -1,7 +1,6 @@
 """Model update: frozen feedback → trained → evaluated → a verdict."""
 
 import json
-from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
@@ -18,12 +17,22 @@ from core.domain.preference import PreferenceManifest
 from core.domain.update_plan import UpdatePlan
 from core.services import update_run
 from core.services.update_run import Bar, Trained
-from worker.engine.model_source import hold_model
 from worker.engine.pipeline import DeviceName
 from worker.evaluation.evaluator import Evaluation, EvaluationSetting, evaluate
 from worker.evaluation.prompt import Amount
 from worker.handler.training_watch import RunWatch
-from worker.handler.workbench import JSON, MARKDOWN, PNG, TENSORS, fetch_picture, resume, say, upload, work_folder
+from worker.handler.workbench import (
+    JSON,
+    MARKDOWN,
+    PNG,
+    TENSORS,
+    fetch_picture,
+    hold_base_model,
+    resume,
+    say,
+    upload,
+    work_folder,
+)
 from worker.runner import Run
 from worker.runtime import Runtime
 from worker.training.checkpoint import digest_file
@@ -89,10 +98,6 @@ class _Update:
             self.manifest = update_run.read_manifest(session, self._plan)
         self._fetch_pictures()
 
-    def _hold_model(self) -> AbstractContextManager[Path]:
-        run, runtime = self._run, self._runtime
-        return hold_model(run.model, settings=runtime.settings, store=runtime.store, should_stop=run.should_stop)
-
     def _fetch_pictures(self) -> None:
         """All of them, so that every one that is lost is known, and left out of the next update."""
         refs = {ref.sha256: ref for row in self.manifest.rows for ref in (row.picture, row.rejected) if ref}
@@ -130,8 +135,8 @@ class _Update:
         """Train the candidate, from the newest good checkpoint on, and store it."""
         run, runtime, plan = self._run, self._runtime, self._plan
         self._enter(ModelUpdateStatus.TRAINING)
-        self._say("loading the base model")
-        with self._hold_model() as model_folder:
+        with hold_base_model(run, runtime, tell=self._say) as model_folder:
+            self._say("loading the base model")
             tuning = PreferenceTuning(
                 model_folder, self.manifest, self._pictures, plan=plan.training, device=self._device
             )
@@ -160,8 +165,7 @@ class _Update:
 
     def evaluate(self, bar: Bar, amount: Amount) -> Evaluation:
         """Compare the candidate with what serves now."""
-        self._say("fetching the base model")
-        with self._hold_model() as model_folder:
+        with hold_base_model(self._run, self._runtime, tell=self._say) as model_folder:
             return evaluate(self._setting(bar, amount, model_folder), watch=_EvaluationWatch(self._run))
 
     def _setting(self, bar: Bar, amount: Amount, model_folder: Path) -> EvaluationSetting:

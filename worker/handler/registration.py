@@ -18,7 +18,10 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
     def on_file() -> None:
         nonlocal count
         count += 1
-        run.report(step=0, steps=1, message=f"fetching file {count}")
 
-    run.report(step=0, steps=1, message="checking")
-    return Outcome(model_facts=runtime.engine.inspect(run.model, on_file=on_file, should_stop=run.should_stop))
+    def at_work() -> None:
+        run.report(step=0, steps=1, message=f"fetching file {count}" if count else "checking")
+
+    at_work()
+    facts = runtime.engine.inspect(run.model, on_file=on_file, at_work=at_work, should_stop=run.should_stop)
+    return Outcome(model_facts=facts)

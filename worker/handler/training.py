@@ -8,9 +8,18 @@ from core.domain.adapter import AdapterManifest
 from core.domain.outcome import Outcome
 from core.domain.training import TrainingPlan
 from core.services.training_data import read_manifest
-from worker.engine.model_source import hold_model
 from worker.handler.training_watch import RunWatch
-from worker.handler.workbench import JSON, PNG, TENSORS, fetch_picture, resume, say, upload, work_folder
+from worker.handler.workbench import (
+    JSON,
+    PNG,
+    TENSORS,
+    fetch_picture,
+    hold_base_model,
+    resume,
+    say,
+    upload,
+    work_folder,
+)
 from worker.runner import Run
 from worker.runtime import Runtime
 from worker.training.data import Example
@@ -36,10 +45,9 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
     with work_folder(runtime, run) as folder:
         tell("fetching the pictures")
         examples = _fetch_examples(run, runtime, plan, folder / "picture", tell=tell)
-        tell("loading the base model")
         device = settings.device if run.model.options.device == "auto" else run.model.options.device
-        held = hold_model(run.model, settings=settings, store=runtime.store, should_stop=run.should_stop)
-        with held as model_folder:
+        with hold_base_model(run, runtime, tell=tell) as model_folder:
+            tell("loading the base model")
             tuning = FineTuning(model_folder, examples, plan=plan, device=device)
         tuning.prepare(lambda count: tell(f"encoding picture {count} of {len(examples)}"))
         course = resume(run, runtime, plan, folder)

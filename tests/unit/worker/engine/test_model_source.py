@@ -90,6 +90,37 @@ def test_a_fetch_stops_in_the_middle_of_a_file(
     gc.collect()  # here, not in some test after this one
 
 
+def test_it_is_at_work_while_a_file_comes(settings: Settings, store: ObjectStore, prefix: str) -> None:
+    store.put("models/tiny/vae/last.safetensors", bytes(2**24), content_type="application/octet-stream")
+    calls: list[str] = []
+    fetch(
+        handle(prefix),
+        settings=settings,
+        store=store,
+        on_file=lambda: calls.append("file"),
+        at_work=lambda: calls.append("work"),
+    )
+    last = len(calls) - calls[::-1].index("file")
+    assert calls[last:].count("work") > 1
+
+
+def test_it_is_at_work_while_another_fetches(settings: Settings, store: ObjectStore, prefix: str) -> None:
+    begun, waited = threading.Event(), threading.Event()
+    calls = itertools.count()
+
+    def wait() -> None:
+        begun.set()
+        assert waited.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch, handle(prefix), settings=settings, store=store, on_file=wait)
+        assert begun.wait(60)
+        second = pool.submit(
+            fetch, handle(prefix), settings=settings, store=store, at_work=lambda: next(calls) > 2 and waited.set()
+        )
+        assert first.result() == second.result()
+
+
 def test_whoever_waits_until_another_has_fetched_may_stop(settings: Settings, store: ObjectStore, prefix: str) -> None:
     begun, stopped = threading.Event(), threading.Event()
 
