@@ -14,7 +14,7 @@ _ENTRY = "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-01-01T
 
 @contextmanager
 def plain_s3(objects: dict[str, bytes], settings: Settings) -> Iterator[Settings]:
-    """Settings that lead to a store which holds `objects`; what is put there comes to them."""
+    """Settings that lead to a store which holds `objects`; what is put there comes to them. No other bucket is open."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -27,7 +27,9 @@ def plain_s3(objects: dict[str, bytes], settings: Settings) -> Iterator[Settings
             self.do_GET()
 
         def do_GET(self) -> None:
-            if not self.key:
+            if urlsplit(self.path).path.split("/")[1] != settings.s3_bucket:
+                self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            elif not self.key:
                 entries = [_ENTRY.format(key=quote(key), size=len(body)) for key, body in sorted(objects.items())]
                 listing = f"<ListBucketResult><EncodingType>url</EncodingType>{''.join(entries)}</ListBucketResult>"
                 self.answer(200, listing.encode())

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from core.domain.errors import NotFound, Unavailable
 from core.infra.settings import Settings
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 _MOST_DELETED = 1000  # by one request
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_CLOSED = {"403", "AccessDenied", "AllAccessDisabled", "301", "PermanentRedirect", "InvalidBucketName"}
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,14 @@ class ObjectStore:
         `on_piece` is called again and again while it comes; what it raises ends the download.
 
         Raises:
-            NotFound: no such key.
+            NotFound: no such key; or one of another bucket than the service's own, and not open to it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._client.download_file(bucket or self.bucket, key, str(path), Callback=lambda _: on_piece())
         except ClientError as error:
+            if bucket is not None and _code(error) in _CLOSED:
+                raise NotFound(f"{key} of the bucket {bucket} is not for this service.") from error
             raise _translated(error, key) from error
         except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
             raise _away("did not give a file", key, error) from error
@@ -125,7 +128,7 @@ class ObjectStore:
         """Every (key, size in bytes) that begins with `prefix`.
 
         Raises:
-            NotFound: no such bucket.
+            NotFound: no such bucket; or another than the service's own, and not open to it.
         """
         try:
             for page in self._client.get_paginator("list_objects_v2").paginate(
@@ -133,9 +136,15 @@ class ObjectStore:
             ):
                 for entry in page.get("Contents", []):
                     yield entry["Key"], entry["Size"]
-        except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and _code(error) == "NoSuchBucket":
+        except ParamValidationError as error:
+            raise NotFound(f"No bucket is called {bucket or self.bucket}.") from error
+        except ClientError as error:
+            if _code(error) == "NoSuchBucket":
                 raise NotFound(f"There is no bucket {bucket or self.bucket}.") from error
+            if bucket is not None and _code(error) in _CLOSED:
+                raise NotFound(f"The bucket {bucket} is not open to this service.") from error
+            raise _away("did not list its files", prefix, error) from error
+        except BotoCoreError as error:
             raise _away("did not list its files", prefix, error) from error
 
     def size(self, key: str) -> int | None:

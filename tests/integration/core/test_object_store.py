@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from core.domain.errors import Unavailable
+from core.domain.errors import NotFound, Unavailable
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from tests.plain_s3 import plain_s3
 
 
 def test_many_objects_go_in_few_requests(store: ObjectStore) -> None:
@@ -57,3 +59,14 @@ def test_a_store_that_keeps_an_object_is_not_believed(settings: Settings, miser:
     with pytest.raises(Unavailable, match="did not delete a file"):
         ObjectStore(there).delete_many(["a", "b"])
     assert "Content-MD5" in Miser.asked[0], "stores other than AWS ask for it"
+
+
+def test_a_bucket_that_is_not_open_is_not_waited_for(settings: Settings, tmp_path: Path) -> None:
+    with plain_s3({}, settings) as own_alone:
+        store = ObjectStore(own_alone)
+        with pytest.raises(NotFound, match="bucket others is not open to this service"):
+            list(store.list("", bucket="others"))
+        with pytest.raises(NotFound, match="model of the bucket others is not for this service"):
+            store.download("model", tmp_path / "model", bucket="others")
+        with pytest.raises(NotFound, match="No bucket is called not a bucket"):
+            list(store.list("", bucket="not a bucket"))
