@@ -34,6 +34,8 @@ class Hub:
         self.tokens: set[str | None] = set()
         self.files = files
         self.stuck_at: str | None = None
+        self.trouble: int | None = None
+        """What it answers when a file is asked for; 0 breaks the connection off."""
         self.is_stuck, self.goes_on = threading.Event(), threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,32 +50,40 @@ class Hub:
                 self.tokens.add(handler.headers["Authorization"])
                 if with_body:
                     self.asked.append(path)
-                listing = f"/api/models/owner/name/tree/{REVISION}"
-                entries = [
-                    {"type": "file", "path": file, "size": len(content), "oid": "0" * 40}
-                    for file, content in files.items()
-                ]
-                name = path.removeprefix(f"/owner/name/resolve/{REVISION}/")
-                known = files | {listing: json.dumps(entries).encode()} if files else {}
-                body = known.get(name)
-                handler.send_response(404 if body is None else 200)
-                if body is None:
+                status, body = self.find(path)
+                if not status:
+                    return
+                handler.send_response(status)
+                if status == 404:
                     handler.send_header("X-Error-Code", "RepoNotFound")
-                handler.send_header("Content-Length", str(len(body or b"")))
+                handler.send_header("Content-Length", str(len(body)))
                 handler.send_header("ETag", f'"{hash(body)}"')
                 handler.send_header("X-Repo-Commit", REVISION)
                 handler.end_headers()
-                if with_body and name == self.stuck_at:
+                if with_body and self.stuck_at and path.endswith(f"/{self.stuck_at}"):
                     self.is_stuck.set()
                     assert self.goes_on.wait(60)
                 if with_body:
-                    handler.wfile.write(body or b"")
+                    handler.wfile.write(body)
 
             def log_message(handler, *_: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def find(self, path: str) -> tuple[int, bytes]:
+        """The status and the body of an answer."""
+        if path == f"/api/models/owner/name/tree/{REVISION}" and self.files:
+            entries = [
+                {"type": "file", "path": file, "size": len(content), "oid": "0" * 40}
+                for file, content in self.files.items()
+            ]
+            return 200, json.dumps(entries).encode()
+        body = self.files.get(path.removeprefix(f"/owner/name/resolve/{REVISION}/"))
+        if self.trouble is not None:
+            return self.trouble, b""
+        return (404, b"") if body is None else (200, body)
 
     @property
     def url(self) -> str:

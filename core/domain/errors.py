@@ -13,6 +13,7 @@ LorikeetError
 │   ├── TooManyRequests         came by this key
 │   └── TooMuchAtOnce           of the tenant's is at work already
 ├── Unavailable             a system behind us is down
+│   └── HubUnavailable          the one that a base model comes from
 ├── JobFailure              ends a job as failed; the message is for its owner
 │   ├── ModelUnusable
 │   ├── AdapterUnusable
@@ -155,6 +156,10 @@ class Unavailable(LorikeetError):
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class HubUnavailable(Unavailable):
+    """The hub that a base model comes from is not reachable right now."""
 
 
 class JobFailure(LorikeetError):

@@ -17,18 +17,20 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import tqdm
 
-from core.domain.errors import JobStopped, ModelUnusable
+from core.domain.errors import HubUnavailable, JobStopped, ModelUnusable
 from core.infra.telemetry import without_queries
 from worker.engine.model_cache import Fetching
 from worker.engine.model_layout import INDEX, check_index_size, is_wanted, read_index
 
 _TICK_SECONDS = 0.2
+_NOT_NOW = (408, 429)
 
 
 def fetch_from_hub(name: str, revision: str, fetching: Fetching, *, token: str | None) -> None:
     """Bring what a model needs of one commit of a repository.
 
     Raises:
+        HubUnavailable: the hub is away, or answers that it cannot now.
         ModelUnusable: the hub does not give it, or it is no model.
     """
     hub, part = HfApi(token=token or False), fetching.part  # without one it would take what the environment has
@@ -46,7 +48,16 @@ def fetch_from_hub(name: str, revision: str, fetching: Fetching, *, token: str |
             fetching.on_file()
             _await(partial(hub.hf_hub_download, name, file, revision=revision, local_dir=part), fetching.heed)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
-        raise ModelUnusable(f"The hub does not give {name}: {_reason(error, token)}") from error
+        kind = HubUnavailable if _is_away(error) else ModelUnusable
+        raise kind(f"The hub does not give {name}: {_reason(error, token)}") from error
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, LocalEntryNotFoundError):  # it was not to be had, and lies not here either
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500 or error.response.status_code in _NOT_NOW
+    return isinstance(error, httpx2.HTTPError)
 
 
 def _reason(error: Exception, token: str | None) -> str:

@@ -1,5 +1,6 @@
 """Registration: a base model's source → fetched, checked, loaded once → what it is."""
 
+from core.domain.errors import HubUnavailable, ModelUnusable
 from core.domain.outcome import Outcome
 from worker.runner import Run
 from worker.runtime import Runtime
@@ -23,5 +24,8 @@ def handle(run: Run, runtime: Runtime) -> Outcome:
         run.report(step=0, steps=1, message=f"fetching file {count}" if count else "checking")
 
     at_work()
-    facts = runtime.engine.inspect(run.model, on_file=on_file, at_work=at_work, should_stop=run.should_stop)
+    try:
+        facts = runtime.engine.inspect(run.model, on_file=on_file, at_work=at_work, should_stop=run.should_stop)
+    except HubUnavailable as error:  # from here it may never be reachable: somebody should know, who can ask again
+        raise ModelUnusable(error.message) from error
     return Outcome(model_facts=facts)

@@ -2,11 +2,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
-from core.domain.errors import JobStopped, ModelUnusable
+from core.domain.errors import HubUnavailable, JobStopped, ModelUnusable
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
 from tests.model_bench import REVISION, Hub, fetch, files_of, handle
@@ -69,6 +70,25 @@ def test_a_fetch_from_a_hub_stops_in_the_middle_of_a_file(alone: Settings, hub: 
             thread.join(60)
     assert not [name for name in files_of(alone.model_cache_dir) if name.endswith((hub.stuck_at, ".incomplete"))]
     assert files_of(fetch(model, settings=alone, store=store)) == files_of(sd_folder)
+
+
+@pytest.mark.parametrize("trouble", [0, 429, 500, 503])
+def test_a_hub_that_cannot_now_is_not_the_models_fault(
+    alone: Settings, hub: Hub, sd_folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: int
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
+    model, store = handle("owner/name", REVISION), ObjectStore(alone)
+    hub.trouble = trouble
+    with pytest.raises(HubUnavailable, match="hub does not give owner/name"):
+        fetch(model, settings=alone, store=store)
+    hub.trouble = None
+    assert files_of(fetch(model, settings=alone, store=store)) == files_of(sd_folder)
+
+
+def test_a_hub_that_refuses_a_file_does_not_give_the_model(alone: Settings, hub: Hub) -> None:
+    hub.trouble = 403
+    with pytest.raises(ModelUnusable, match="hub does not give owner/name"):
+        fetch(handle("owner/name", REVISION), settings=alone, store=ObjectStore(alone))
 
 
 LENT = {"Bearer hf_operator"}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from core.infra.database import Database
 from core.infra.object_store import ObjectStore
 from core.infra.table import Job, StableDiffusion
 from tests.job_bench import JobBench
+from tests.model_bench import REVISION
 from tests.poison import checkpoint, pickled
 from worker.handler import registration
 from worker.runner import Run, run_next
@@ -87,6 +89,18 @@ def test_a_model_that_is_too_large_fails_with_the_limit(
     job, model = run(bench, small)
     assert (job.error_code, model.status) == ("model_unusable", "failed")
     assert "MAX_MODEL_BYTES" in str(model.status_reason)
+
+
+def test_a_hub_that_is_away_fails_a_registration_with_the_reason(
+    bench: JobBench, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
+    bench.execute("UPDATE stable_diffusion SET source = 'owner/name', revision = :revision", revision=REVISION)
+    job, model = run(bench, runtime)
+    assert (job.status, job.error_code, model.status) == (JobStatus.FAILED, "model_unusable", "failed")
+    assert "The hub does not give owner/name" in str(model.status_reason)
 
 
 def test_a_worker_that_drains_gives_a_registration_back(bench: JobBench, runtime: Runtime) -> None:
