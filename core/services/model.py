@@ -99,7 +99,11 @@ def reconcile(session: Session) -> int:
     marked = 0
     for model, job in base_models.left_unchecked(session):
         lock.take(session, "base model", model.tenant_id, model.name)
-        if not base_models.is_being_checked(session, model_id=model.id):  # else it was asked for again meanwhile
+        session.refresh(model, with_for_update=True)
+        is_asked_again = model.status != ModelStatus.CHECKING or base_models.is_being_checked(
+            session, model_id=model.id
+        )
+        if not is_asked_again:
             reason = job.error_message or f"Its registration was {job.status} before it was checked."
             model.status, model.status_reason = ModelStatus.FAILED, f"{reason} Register it again."
             marked += 1

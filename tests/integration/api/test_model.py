@@ -1,15 +1,20 @@
 """Base models over HTTP, up to the registration job's row."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
-from core.domain.base_model import ModelFacts, ModelFamily
+from core.domain.base_model import ModelFacts, ModelFamily, ModelStatus
 from core.domain.errors import ModelUnusable
 from core.domain.generation import GenerationDefaults, SchedulerName
 from core.domain.job import JobKind
 from core.domain.outcome import Outcome
+from core.infra.repository import lock
 from core.infra.settings import Settings
+from core.infra.table import StableDiffusion
 from core.services import model as models
 from core.services import run as runs
 from tests.api_bench import Tenancy, open_app
@@ -93,6 +98,23 @@ def test_a_registration_that_ended_without_a_word_leaves_no_model_that_is_checke
     assert (model["status"], model["status_reason"]) == ("failed", reason)
     assert register(tenant).status_code == 202
     assert reconcile(tenant) == 0
+
+
+def test_a_model_that_was_found_good_meanwhile_stays_so(tenant: Tenancy) -> None:
+    tenant.post(register(tenant).json()["urls"]["cancel"])
+    database = tenant.runtime.database
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as session:
+            lock.take(session, "base model", tenant.id, "mine")
+            marked = pool.submit(reconcile, tenant)
+            while not session.scalar(waiting):
+                time.sleep(0.01)
+            with database.transaction() as other:
+                model = other.scalars(select(StableDiffusion)).one()
+                model.status, model.family = ModelStatus.READY, ModelFamily.SD1
+        assert marked.result() == 0
+    assert tenant.get("/api/models").json()["items"][0]["status"] == "ready"
 
 
 def test_equal_requests_with_one_key_register_once(tenant: Tenancy) -> None:
