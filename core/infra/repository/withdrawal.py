@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, cast, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, String, cast, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.domain.adapter import SERVING
 from core.domain.model_update import IN_FLIGHT
 from core.infra.repository import job as jobs
 from core.infra.repository.among import is_among
-from core.infra.table import Adapter, Artifact, Job, ModelUpdate, TrainingData, TrainingExclusion, UserFeedback
+from core.infra.table import Adapter, Artifact, Job, ModelUpdate, Rollout, TrainingData, TrainingExclusion, UserFeedback
 
 _PSEUDONYM = literal("withdrawn:").concat(cast(func.gen_random_uuid(), String))
 
@@ -78,6 +78,10 @@ def take_back(session: Session, row: ModelUpdate, *, clean_within: timedelta | N
 
 def erasable(session: Session, *, limit: int) -> Sequence[ModelUpdate]:
     """Locked updates that hold withdrawn feedback and will neither be replaced nor serve any more, files and all."""
+    # What a watch compares with is retired, and serves its share until somebody has looked.
+    is_compared = exists().where(
+        Rollout.ended_at.is_(None), or_(Rollout.challenger_id == Adapter.id, Rollout.incumbent_id == Adapter.id)
+    )
     query = (
         select(ModelUpdate)
         .outerjoin(Adapter, Adapter.model_update_id == ModelUpdate.id)
@@ -87,6 +91,7 @@ def erasable(session: Session, *, limit: int) -> Sequence[ModelUpdate]:
             ModelUpdate.clean_by.is_(None),
             ModelUpdate.status.not_in(IN_FLIGHT),
             or_(Adapter.id.is_(None), Adapter.stage.not_in(SERVING)),
+            ~is_compared,
         )
     )
     return session.scalars(query.limit(limit).with_for_update(of=ModelUpdate, skip_locked=True)).all()

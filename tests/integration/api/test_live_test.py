@@ -2,10 +2,15 @@
 
 from uuid import UUID
 
+from sqlalchemy import func
+
 from core.domain.errors import AdapterUnusable
+from core.domain.model_update import ModelUpdateStatus
 from core.domain.outcome import Outcome
 from core.domain.policy import RolloutPolicy
+from core.infra.table import ModelUpdate
 from core.services import run as runs
+from core.services.upkeep import erase_taken_back
 from tests.api_bench import Tenancy
 from tests.integration.api.test_generation import import_adapter
 from tests.rollout_bench import (
@@ -83,6 +88,25 @@ def test_thumbs_roll_a_bad_champion_back(tenant: Tenancy, model_id: UUID) -> Non
     assert ruling is not None
     assert (stage(tenant, good), stage(tenant, bad)) == ("champion", "rejected")
     assert tenant.get(f"/api/models/{model_id}/rollout").json()["outcome"] == "rolled_back"
+
+
+def test_the_files_of_what_a_watch_compares_with_stay_until_it_has_ended(tenant: Tenancy, model_id: UUID) -> None:
+    no_watch(tenant, model_id)
+    good, newer = import_adapter(tenant), import_adapter(tenant)
+    update = add_update(tenant, model_id, good, status=ModelUpdateStatus.PROMOTED)
+    promote(tenant, good)
+    set_policy(tenant, model_id, watch_share=0.5)
+    promote(tenant, newer)
+    with tenant.runtime.database.transaction() as session:
+        session.get_one(ModelUpdate, update).taken_back_at = func.now()
+    assert (stage(tenant, good), erased(tenant)) == ("retired", 0)
+    look(tenant, model_id)
+    assert erased(tenant) == 1
+
+
+def erased(tenant: Tenancy) -> int:
+    with tenant.runtime.database.transaction() as session:
+        return erase_taken_back(session, store=tenant.runtime.store)
 
 
 def test_a_canary_without_traffic_ends_undecided(tenant: Tenancy, model_id: UUID) -> None:
