@@ -15,6 +15,7 @@ from core.domain.generation import GenerationSpec
 from core.infra.image_file import check_image
 from core.infra.object_store import ObjectStore
 from core.infra.repository import artifact as artifacts
+from core.infra.repository import job as jobs
 from core.infra.settings import Settings
 from core.infra.table import Job
 from core.services.removal import remove_after_commit
@@ -92,7 +93,7 @@ def _earlier(session: Session, image_id: str, tenant_id: UUID) -> InitImage:
         image = artifacts.image_by_id(session, tenant_id=tenant_id, image_id=UUID(image_id))
     except ValueError:
         raise InvalidInput.of("init_image", "must be the id of an image, or a data: URL with base64") from None
-    if image is None:
+    if image is None or not jobs.hold(session, job_id=image.job_id):
         raise InvalidInput.of("init_image", f"there is no image {image_id}")
     return InitImage(image.object_key, image_id)
 

@@ -236,7 +236,7 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
     begun_with = waiting.plan["init_image_key"].astext
     needed = select(begun_with).where(waiting.status.not_in(TERMINAL), begun_with.is_not(None))
     drawn_from = select(Artifact.job_id).where(Artifact.object_key.in_(needed))
-    return session.scalars(
+    locked = session.scalars(
         select(Job.id)
         .where(
             Job.kind == kind,
@@ -248,6 +248,15 @@ def old_terminal(session: Session, *, kind: JobKind, older_than: timedelta, limi
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    # Who began with a picture held its job, and may have committed between the first look and the lock.
+    kept = set(session.scalars(drawn_from.where(Artifact.job_id.in_(locked)))) if locked else set()
+    return [job_id for job_id in locked if job_id not in kept]
+
+
+def hold(session: Session, *, job_id: UUID) -> bool:
+    """Keep a job from being removed until the transaction ends; whether it is still there."""
+    query = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+    return session.scalar(query) is not None
 
 
 def remove(session: Session, *, job_ids: Collection[UUID]) -> None:

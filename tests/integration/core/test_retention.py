@@ -4,12 +4,16 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
-from core.domain.errors import JobFailure, Unavailable
+from core.domain.errors import InvalidInput, JobFailure, Unavailable
+from core.domain.generation import GenerationSpec
 from core.domain.job import JobKind
 from core.domain.retention import Retention
 from core.infra.object_store import ObjectStore
 from core.infra.settings import Settings
+from core.infra.table import Artifact
+from core.services import init_image as init_images
 from core.services import run as run_service
 from core.services.upkeep import remove_old
 from tests.job_bench import IMAGE, JobBench
@@ -58,6 +62,22 @@ def test_a_picture_that_a_waiting_job_begins_with_is_kept_for_it(bench: JobBench
     assert removed(bench, store) == 0
     bench.cancel(follower.id)
     assert removed(bench, store) == 1
+
+
+def test_a_picture_that_a_request_is_about_to_begin_with_is_kept_for_it(bench: JobBench, store: ObjectStore) -> None:
+    bench.submit()
+    claim = bench.must_claim()
+    bench.finish(claim, IMAGE)
+    bench.execute("UPDATE job SET completed_at = now() - interval '1 year'")
+    with bench.database.transaction() as session:
+        [image_id] = session.scalars(select(Artifact.id).where(Artifact.job_id == claim.job_id))
+    spec = GenerationSpec(prompt="a star", init_image=str(image_id))
+    with bench.database.transaction(bench.tenant_id) as session:
+        assert init_images.find(session, spec, None, tenant_id=bench.tenant_id) is not None
+        assert removed(bench, store) == 0
+    assert removed(bench, store) == 1
+    with bench.database.transaction(bench.tenant_id) as session, pytest.raises(InvalidInput, match="no image"):
+        init_images.find(session, spec, None, tenant_id=bench.tenant_id)
 
 
 def test_what_many_jobs_left_goes_in_few_requests(bench: JobBench, store: ObjectStore) -> None:
