@@ -22,6 +22,7 @@ from core.domain.errors import Unavailable
 
 _PROGRAM = Path(__file__).with_name("image_decoder.py")
 _WORDS = ("unknown", "too_large", "animated", "broken")
+_AWAY = "Pictures cannot be read at the moment."
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
 _MAX_LINE_BYTES = 200
@@ -130,21 +131,25 @@ class _Decoder:
         self._seconds, self._pictures_left = limit.seconds, limit.pictures
         # The process ends by its own clock too, should nobody be left to kill it.
         numbers = (str(limit.memory_bytes), str(limit.seconds + _GRACE_SECONDS))
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", str(_PROGRAM), *numbers],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={},
-            cwd="/",
-        )
+        try:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-I", str(_PROGRAM), *numbers],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
+        except OSError as error:  # no memory, or no room for one more process
+            _log.error("decoder_does_not_start", error=str(error))
+            raise Unavailable(_AWAY) from error
         self._is_broken = False
         with self._killed_after(_START_SECONDS):
             is_ready = self._line() == {"ready": True}
         if not is_ready:
             self.end()
             _log.error("decoder_does_not_start", exit_code=self._popen.returncode)
-            raise Unavailable("Pictures cannot be read at the moment.")
+            raise Unavailable(_AWAY)
 
     @property
     def pid(self) -> int:

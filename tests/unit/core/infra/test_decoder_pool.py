@@ -252,6 +252,14 @@ def test_one_that_does_not_start_is_not_the_pictures_fault(monkeypatch: pytest.M
         assert pool.idle_pids == []
 
 
+def test_nor_is_one_that_the_system_has_no_room_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "not there"))
+    with pool_of() as pool:
+        with pytest.raises(Unavailable, match="cannot be read at the moment"):
+            check(pool)
+        assert pool.idle_pids == []
+
+
 def pipe(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
