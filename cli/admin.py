@@ -138,7 +138,8 @@ def add_key(
     from core.services import api_key as api_keys
     from core.services import tenant as tenants
 
-    may, lifetime = keys.read_scope_words(scopes), keys.read_duration(expires_in) if expires_in else None
+    may = keys.read_scope_words(scopes)
+    lifetime = keys.read_duration(expires_in) if expires_in is not None else None
     with _opened() as (_, database), database.transaction() as session:
         owner = tenants.find_tenant(session, name=tenant)
         key = api_keys.create(session, tenant_id=owner.id, name=name, scopes=may, lifetime=lifetime)
@@ -166,7 +167,8 @@ def rotate_key(
     """Print a new key of the same name and scopes; the old one goes on for a while, then ends."""
     from core.services import api_key as api_keys
 
-    for_as_long, lifetime = keys.read_duration(overlap), keys.read_duration(expires_in) if expires_in else None
+    for_as_long = keys.read_duration(overlap)
+    lifetime = keys.read_duration(expires_in) if expires_in is not None else None
     with _opened() as (_, database), database.transaction() as session:
         key = api_keys.rotate(session, key_id=key_id, overlap=for_as_long, lifetime=lifetime)
     typer.echo(key)

@@ -20,7 +20,7 @@ def read_duration(text: str) -> timedelta:
     """
     number, unit = text[:-1], text[-1:]
     if not number.isdecimal() or unit not in _UNITS or len(number) > 6:
-        raise Refusal(f"{text} is no duration; say 30m, 12h or 90d.")
+        raise Refusal(f"{text or 'Nothing'} is no duration; say 30m, 12h or 90d.")
     return timedelta(**{_UNITS[unit]: int(number)})
 
 

@@ -73,6 +73,7 @@ def test_a_key_that_cannot_be_is_refused_in_words() -> None:
     for wrong, words in (
         (["--scopes", "paint"], "The scopes are generate, train, feedback, admin."),
         (["--expires-in", "soon"], "soon is no duration; say 30m, 12h or 90d."),
+        (["--expires-in", ""], "Nothing is no duration; say 30m, 12h or 90d."),
     ):
         refused = admin("keys", "add", "--tenant", "bob", *wrong)
         assert refused.exit_code != 0
