@@ -88,8 +88,8 @@ def needs(scope: Scope) -> Any:
     return Security(check_scopes, scopes=[scope])
 
 
-async def check_in(request: Request, runtime: Runtime, scopes: Collection[Scope]) -> bool:
-    """Check a key before a body is read. False where there is none, which only a route that names no scope lets pass.
+async def check_in(request: Request, runtime: Runtime, scopes: Collection[Scope], *, may_lack: bool) -> bool:
+    """Check a key before a body is read. False where there is none and it may be lacking.
 
     Raises:
         Unauthorized: no valid key.
@@ -97,7 +97,7 @@ async def check_in(request: Request, runtime: Runtime, scopes: Collection[Scope]
         TooManyRequests: more than the key may send.
     """
     credentials = await _bearer(request)
-    if credentials is None and not scopes:
+    if credentials is None and may_lack:
         return False
     caller = await get_caller(request, runtime, credentials)
     for scope in scopes:

@@ -5,8 +5,8 @@ No duplicate keys, no NaN, no endless depth, and no more of anything than a requ
 
 import json
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ClassVar
 
 from fastapi import Request
 from fastapi.params import Form, Security
@@ -120,6 +120,9 @@ class StrictRoute(APIRoute):
     FastAPI reads a body before it asks whose it is; here the key is checked first, with the scope that the route needs.
     """
 
+    scopes_of_a_key: ClassVar[Sequence[Scope]] = ()
+    """What a key must be for, where a route that names no scope is shown one."""
+
     def max_bytes(self, settings: Settings) -> int:
         """Of its JSON body."""
         return settings.max_json_bytes
@@ -134,7 +137,7 @@ class StrictRoute(APIRoute):
             runtime = await get_runtime(request)
             max_bytes = self.max_bytes(runtime.settings)
             if takes_json:
-                if not await check_in(request, runtime, scopes):
+                if not await check_in(request, runtime, scopes or self.scopes_of_a_key, may_lack=not scopes):
                     max_bytes = min(max_bytes, _STRANGER_BYTES)
                 content_type = request.headers.get("content-type")
                 is_left_out = may_be_left_out and content_type is None
@@ -143,6 +146,12 @@ class StrictRoute(APIRoute):
             return await handle(StrictRequest(request.scope, request.receive, max_bytes=max_bytes))
 
         return handle_strictly
+
+
+class OpinionRoute(StrictRoute):
+    """A route whose body may hold a feedback token in place of a key."""
+
+    scopes_of_a_key = (Scope.FEEDBACK,)
 
 
 class PictureRoute(StrictRoute):

@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Response
 
 from api.dependency import Cursor, Limit, LinkDep, RuntimeDep, Speaker, TenantId, needs
-from api.json_body import StrictRoute
+from api.json_body import OpinionRoute
 from api.runtime import Runtime
 from api.view.feedback import FeedbackView, WithdrawalView, view, view_withdrawal
 from api.view.page import Page
@@ -21,7 +21,7 @@ from core.services import model_update as model_updates
 from core.services import withdrawal as withdrawals
 from core.services.feedback import Author
 
-router = APIRouter(prefix="/api", tags=["feedback"], route_class=StrictRoute)
+router = APIRouter(prefix="/api", tags=["feedback"], route_class=OpinionRoute)
 
 _log = structlog.get_logger()
 
