@@ -93,14 +93,17 @@ class Report:
 
 
 def recoveries(findings: Findings, deaths: Sequence[Death]) -> list[float]:
-    """Seconds from each death until a job that was held there was claimed again."""
-    died = {death.pid: death.at for death in deaths}
+    """Seconds from each death until a job that was held there was claimed again.
+
+    A worker that gave a job back, or lost it frozen, may die too, but not in between its claim and the job's return.
+    """
     found = []
     for course in findings.transitions.values():
-        for this, following in itertools.pairwise(course):
-            pid = _pid_of(this.worker_id)
-            if (this.before, this.after, following.after) == ("running", "queued", "running") and pid in died:
-                found.append(max(0.0, (following.at - died[pid]).total_seconds()))
+        for claim, back, again in zip(course, course[1:], course[2:], strict=False):
+            if (claim.after, back.after, again.after) == ("running", "queued", "running"):
+                pid = _pid_of(back.worker_id)
+                died = [death.at for death in deaths if death.pid == pid and claim.at <= death.at <= back.at]
+                found += [(again.at - at).total_seconds() for at in died]
     return found
 
 

@@ -51,6 +51,12 @@ def test_recovery_is_from_the_death_to_the_next_claim() -> None:
     assert recoveries(findings, []) == []
 
 
+def test_a_job_that_was_given_back_or_lost_before_its_worker_died_did_not_recover_from_that() -> None:
+    findings = Findings([], KILLED, [], {})
+    assert recoveries(findings, [Death(at(seconds), "worker-0", 77) for seconds in (0.5, 9, 30)]) == []
+    assert recoveries(findings, [Death(at(seconds), "worker-0", 77) for seconds in (0.5, 7, 30)]) == [3.0]
+
+
 def test_wasted_is_what_ended_no_job() -> None:
     assert wasted_share(KILLED) == pytest.approx(0.7)
     assert wasted_share({}) == 0.0
