@@ -28,9 +28,15 @@ def _trouble(plant: Plant, name: str, trouble: Trouble) -> Iterator[None]:
 
 
 def trouble(name: str, trouble: Trouble, seconds: tuple[float, float], plant: Plant, random: Random) -> None:
-    """Put a relay into trouble for a while."""
+    """Put a relay into trouble for a while.
+
+    Raises:
+        Missed: nobody had anything to do with its server meanwhile.
+    """
     with _trouble(plant, name, trouble):
         time.sleep(random.uniform(*seconds))
+    if not plant.relays[name].was_met:
+        raise Missed
 
 
 def _cut(plant: Plant, name: str, cut: Cut) -> None:
@@ -108,9 +114,15 @@ def refuse_writes(plant: Plant, random: Random) -> None:
 
 
 def end_connections(plant: Plant, _: Random) -> None:
-    """Postgres ends every connection of ours."""
+    """Postgres ends every connection of ours.
+
+    Raises:
+        Missed: there was none.
+    """
     with plant.locks["postgres"], plant.connect() as connection:
-        connection.execute(
+        ended = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'lorikeet' AND pid <> pg_backend_pid()"
         )
+        if not ended.rowcount:
+            raise Missed

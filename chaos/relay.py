@@ -35,6 +35,8 @@ class Relay:
     def __init__(self, name: str, server_port: int) -> None:
         self.name = name
         self.port = 0
+        self.was_met = False
+        """Whether the last trouble happened to anybody."""
         self._server_port = server_port
         self._trouble = NONE
         self._cuts: list[Cut] = []  # each change of it is atomic, whatever thread makes it
@@ -93,6 +95,8 @@ class Relay:
         self._loop.stop()
 
     def _set(self, trouble: Trouble) -> None:
+        if trouble != NONE:
+            self.was_met = trouble.refuses and bool(self._links)
         self._trouble = trouble
         if trouble.refuses:
             self._abort_all()
@@ -107,6 +111,7 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._trouble.refuses:
+            self.was_met = True
             writer.transport.abort()
             return
         try:
@@ -160,6 +165,7 @@ class Relay:
         client.close()
 
     async def _stall(self) -> None:
+        self.was_met |= self._trouble != NONE
         if self._trouble.delay_seconds:
             await asyncio.sleep(self._trouble.delay_seconds)
         while self._trouble.is_silent:

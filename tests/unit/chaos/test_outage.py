@@ -1,5 +1,6 @@
 """A cut has happened once somebody lost a connection by it, and not before."""
 
+import threading
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import pytest
 
 from chaos import outage
-from chaos.outage import cut_at_commit
+from chaos.outage import cut_at_commit, trouble
 from chaos.patience import Missed
-from chaos.relay import Relay
+from chaos.relay import Relay, Trouble
 
 
 def test_a_cut_that_nobody_meets_is_said_and_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +20,10 @@ def test_a_cut_that_nobody_meets_is_said_and_lifted(monkeypatch: pytest.MonkeyPa
         with pytest.raises(Missed):
             cut_at_commit(plant, Random(1))
         assert not relay._cuts
+
+
+def test_trouble_that_nobody_meets_has_not_happened() -> None:
+    with Relay("s3", server_port=1) as relay:
+        plant: Any = SimpleNamespace(relays={"s3": relay}, locks={"s3": threading.Lock()})
+        with pytest.raises(Missed):
+            trouble("s3", Trouble(refuses=True), (0.1, 0.1), plant, Random(1))

@@ -183,3 +183,33 @@ def test_without_its_server_a_client_is_turned_away(relay: Relay, echo: Echo) ->
     echo.close()
     with connect(relay) as connection:
         assert ask(connection, b"hello") == b""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [Trouble(refuses=True), Trouble(is_silent=True), Trouble(answer=b"no"), Trouble(delay_seconds=0.01)],
+    ids=lambda trouble: str(trouble),
+)
+def test_it_tells_that_somebody_met_the_trouble(relay: Relay, trouble: Trouble) -> None:
+    with connect(relay) as connection:
+        assert ask(connection, b"hello") == b"hello"
+        assert not relay.was_met
+        relay.suffer(trouble)
+        with suppress(ConnectionError):
+            connection.sendall(b"words")
+        wait_until(lambda: relay.was_met)
+        relay.suffer(NONE)
+
+
+def test_it_tells_that_somebody_was_turned_away(relay: Relay) -> None:
+    relay.suffer(Trouble(refuses=True))
+    with connect(relay):
+        wait_until(lambda: relay.was_met)
+
+
+def test_a_trouble_that_came_and_went_alone_was_met_by_nobody(relay: Relay) -> None:
+    with connect(relay) as connection:
+        relay.suffer(Trouble(is_silent=True))
+        relay.suffer(NONE)
+        assert ask(connection, b"hello") == b"hello"
+    assert not relay.was_met
