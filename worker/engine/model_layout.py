@@ -117,7 +117,7 @@ def _of_another(name: str, index: dict[str, Any]) -> ModelLayout:
 
 def _class_of(index: dict[str, Any], part: str) -> type:
     library, kind = _entry(index, part) or (None, None)
-    found = getattr(_LIBRARIES.get(library), kind, None) if library else None
+    found = getattr(_LIBRARIES.get(library), str(kind), None) if library else None
     if not isinstance(found, type):
         raise ModelUnusable(f"{INDEX} names {index.get(part)} as its {part}; diffusers and transformers lack that.")
     return found

@@ -112,12 +112,14 @@ def test_it_is_at_work_while_another_fetches(settings: Settings, store: ObjectSt
         begun.set()
         assert waited.wait(60)
 
+    def at_work() -> None:
+        if next(calls) > 2:
+            waited.set()
+
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(fetch, handle(prefix), settings=settings, store=store, on_file=wait)
         assert begun.wait(60)
-        second = pool.submit(
-            fetch, handle(prefix), settings=settings, store=store, at_work=lambda: next(calls) > 2 and waited.set()
-        )
+        second = pool.submit(fetch, handle(prefix), settings=settings, store=store, at_work=at_work)
         assert first.result() == second.result()
 
 
