@@ -40,7 +40,7 @@ def hold_model(
         Unavailable: the object store is not reachable, or there is no room.
     """
     heed = partial(_heed, should_stop, at_work)
-    heed()
+    _heed(should_stop)
     source = parse_source(model.source)
     if source.kind is SourceKind.FOLDER:
         folder = Path(source.location)
@@ -84,7 +84,7 @@ def _token(model: ModelHandle, settings: Settings) -> str | None:
     return settings.hf_token.get_secret_value() if settings.hf_token and lent else None
 
 
-def _heed(should_stop: Callable[[], bool], at_work: Callable[[], None]) -> None:
+def _heed(should_stop: Callable[[], bool], at_work: Callable[[], None] = lambda: None) -> None:
     if should_stop():
         raise JobStopped
     at_work()
