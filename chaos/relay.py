@@ -134,6 +134,7 @@ class Relay:
         while piece := await reader.read(_PIECE_BYTES):
             await self._stall()
             if self._trouble.answer:
+                self.was_met = True
                 client.write(self._trouble.answer)
                 await client.drain()
                 client.close()
@@ -165,7 +166,7 @@ class Relay:
         client.close()
 
     async def _stall(self) -> None:
-        self.was_met |= self._trouble != NONE
+        self.was_met |= self._trouble.is_silent or self._trouble.delay_seconds > 0
         if self._trouble.delay_seconds:
             await asyncio.sleep(self._trouble.delay_seconds)
         while self._trouble.is_silent:

@@ -65,7 +65,7 @@ def _is_abandoned(folder: Path) -> bool:
         is_young = time.time() - folder.stat().st_mtime < _ABANDONED_SECONDS
         with (folder / _LOCK).open("a") as lock:
             return not is_young and took(lock, fcntl.LOCK_EX)
-    except FileNotFoundError:  # its run has ended meanwhile
+    except OSError:  # its run has ended meanwhile, or it is nothing of ours
         return False
 
 
